@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// minibox-init: a static binary of a few KiB without libc, run from a sealed memfd. Two roles.
+//
+// The stage: maps the arena whose fd is its argument and goes on with the plan where the child
+// left it. From here on the process has memory and an executable of its own, so that nothing of
+// the host's Python can be reached from the container (CVE-2019-5736 and its kin).
+//
+// The init: after MB_INIT this process is PID 1 of the container. It forwards signals to its one
+// child, reaps whatever is orphaned, and ends with the child's status, which it leaves in the
+// arena before.
+#include "minibox.h"
+#include "sys.h"
+
+#define CLONE_PARENT 0x00008000
+#define MAP_SHARED 1
+#define PROT_READ_WRITE 3
+#define PR_SET_DUMPABLE 4
+#define SIGCHLD 17
+#define SIG_SETMASK 2
+#define WNOHANG 1
+#define FUTEX_WAITERS 0x80000000u
+
+static long close_fd(int fd) { return sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0); }
+
+// The kernel sets FUTEX_OWNER_DIED in plan->alive when this task execs or dies, and wakes the
+// parent: what CLONE_CHILD_CLEARTID does where memory is shared, for memory that is not.
+static struct {
+    uint64_t next;
+    int64_t futex_offset;
+    uint64_t pending;
+} robust_list;
+
+static void arm_alive(struct mb_plan *plan) {
+    robust_list.next = sys_address(&plan->robust_next);
+    robust_list.futex_offset = (int64_t)(sys_address(&plan->alive) - robust_list.next);
+    plan->robust_next = sys_address(&robust_list);
+    plan->alive = (uint32_t)sys6(SYS_GETTID, 0, 0, 0, 0, 0, 0) | FUTEX_WAITERS;
+    sys6(SYS_SET_ROBUST_LIST, sys_address(&robust_list), sizeof robust_list, 0, 0, 0, 0);
+}
+
+static void disarm_alive(void) {
+    sys6(SYS_SET_ROBUST_LIST, 0, sizeof robust_list, 0, 0, 0, 0);
+}
+
+static long fork_with(uint64_t flags) {
+    return sys6(SYS_CLONE, flags, 0, 0, 0, 0, 0);
+}
+
+// The namespaces that were joined act on children only, so the rest of the plan runs in one.
+// CLONE_PARENT keeps Python its parent.
+long mb_fork(struct mb_plan *plan, uint64_t flags) {
+    disarm_alive();
+    long pid = fork_with(flags | CLONE_PARENT);
+    if (pid < 0) {
+        return pid;
+    }
+    if (pid > 0) {
+        plan->second_pid = (int32_t)pid;
+        sys_exit(0);
+    }
+    arm_alive(plan);
+    return 0;
+}
+
+static void reap(struct mb_plan *plan, long child) {
+    for (;;) {
+        int32_t status = 0;
+        long pid = sys6(SYS_WAIT4, (uint64_t)-1, sys_address(&status), WNOHANG, 0, 0, 0);
+        if (pid <= 0) {
+            return;
+        }
+        if (pid == child) {
+            plan->status = status;
+            int signal = status & 0x7f;
+            // PID 1 ends, and the kernel ends the rest of the namespace with it.
+            sys6(SYS_EXIT_GROUP, (uint64_t)(signal ? 128 + signal : (status >> 8) & 0xff), 0, 0, 0,
+                 0, 0);
+        }
+    }
+}
+
+long mb_init(struct mb_plan *plan) {
+    uint64_t all = ~0ull;
+    disarm_alive();
+    sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(&all), 0, sizeof all, 0, 0);
+    long child = fork_with(SIGCHLD);
+    if (child < 0) {
+        return child;
+    }
+    if (child == 0) {
+        arm_alive(plan);
+        return 0;
+    }
+    // Nothing of the supervisor's stays open here: a pipe would never see its end.
+    sys6(SYS_CLOSE_RANGE, 0, ~0u, 0, 0, 0, 0);
+    sys6(SYS_PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+    for (;;) {
+        reap(plan, child);
+        long signal = sys6(SYS_RT_SIGTIMEDWAIT, sys_address(&all), 0, 0, sizeof all, 0, 0);
+        if (signal > 0 && signal != SIGCHLD) {
+            sys6(SYS_KILL, (uint64_t)child, (uint64_t)signal, 0, 0, 0, 0);
+        }
+    }
+}
+
+static int parse_fd(const char *text) {
+    int fd = 0;
+    if (!*text) {
+        return -1;
+    }
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9' || fd > 100000000) {
+            return -1;
+        }
+        fd = fd * 10 + (*text - '0');
+    }
+    return fd;
+}
+
+static struct mb_plan *map_arena(int fd) {
+    long head = sys6(SYS_MMAP, 0, sizeof(struct mb_plan), PROT_READ_WRITE, MAP_SHARED,
+                     (uint64_t)fd, 0);
+    if (head < 0 && head >= -4095) {
+        return 0;
+    }
+    const struct mb_plan *plan = (const struct mb_plan *)(uintptr_t)head;
+    if (plan->magic != MB_MAGIC) {
+        return 0;
+    }
+    long arena = sys6(SYS_MMAP, 0, plan->size, PROT_READ_WRITE, MAP_SHARED, (uint64_t)fd, 0);
+    close_fd(fd);
+    return arena < 0 && arena >= -4095 ? 0 : (struct mb_plan *)(uintptr_t)arena;
+}
+
+static _Noreturn void refuse(void) {
+    static const char text[] = "minibox-init: started by minibox, not by hand\n";
+    sys6(SYS_WRITE, 2, sys_address(text), sizeof text - 1, 0, 0, 0);
+    sys_exit(125);
+}
+
+_Noreturn void mb_start(const long *stack);
+_Noreturn void mb_start(const long *stack) {
+    const char *const *arguments = (const char *const *)(stack + 1);
+    int fd = stack[0] == 2 ? parse_fd(arguments[1]) : -1;
+    struct mb_plan *plan = fd < 0 ? 0 : map_arena(fd);
+    if (!plan) {
+        refuse();
+    }
+    arm_alive(plan);
+    mb_relocate(plan);
+    long r = mb_run(plan, plan->step + 1, plan->n_ops);
+    sys_exit(r < 0 ? 125 : 0);
+}
+
+#if defined(__x86_64__)
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "
+        "mb_start\n");
+#elif defined(__aarch64__)
+__asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tbl mb_start\n");
+#endif

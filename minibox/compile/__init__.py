@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiler: compile(spec, host) -> Plan. Pure: it reads no file and makes no system call.
+
+A stage is a generator of ops. The two tuples below are the order of the whole container: what the
+parent calls before clone, and what the child calls from clone to exec.
+"""
+
+from __future__ import annotations
+
+from minibox import spec as s
+from minibox.compile import command, console, identity, lifeline, mounts, names, namespaces, root
+from minibox.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from minibox.host import Host
+    from minibox.plan import Op
+
+    Stage = Callable[[s.Spec, Host], Iterator[Op]]
+
+BEFORE: tuple[Stage, ...] = (
+    root.acquire,
+    mounts.acquire,
+    namespaces.acquire,
+)
+
+STAGES: tuple[Stage, ...] = (
+    lifeline.tie,
+    namespaces.join,
+    lifeline.wait,
+    identity.become_root,
+    namespaces.leave_python,
+    names.session,
+    names.name,
+    names.loopback,
+    names.clocks,
+    mounts.seclude,
+    root.attach,
+    mounts.mount,
+    console.open_pty,
+    root.finish,
+    root.pivot,
+    command.redirect,
+    command.enter_directory,
+    identity.become_user,
+    lifeline.check,
+    command.start_init,
+    command.execute,
+)
+
+
+def compile(spec: s.Spec, host: Host) -> Plan:
+    """The plan of `spec` on `host`. SpecError when the request contradicts itself."""
+    return Plan(
+        _run(BEFORE, spec, host),
+        namespaces.clone_flags(spec, host),
+        _run(STAGES, spec, host),
+        staged=namespaces.is_staged(spec, host),
+        uid_map=identity.id_map(spec.uid_mappings),
+        gid_map=identity.id_map(spec.gid_mappings),
+    )
+
+
+def _run(stages: tuple[Stage, ...], spec: s.Spec, host: Host) -> tuple[Op, ...]:
+    """The ops of the stages; one that does not say its origin is of its stage's module."""
+    ops = []
+    for stage in stages:
+        for op in stage(spec, host):
+            op.origin = op.origin or stage.__module__.rpartition(".")[2]
+            ops.append(op)
+    return tuple(ops)
+
+
+__all__ = ["BEFORE", "STAGES", "compile"]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of the plan: streams, working directory, exec."""
+
+from __future__ import annotations
+
+from errno import EACCES, ENOENT, ENOTDIR
+
+from minibox import syscalls as sc
+from minibox.compile.slots import STDIO
+from minibox.errors import SpecError
+from minibox.plan import Slot, Strings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minibox.host import Host
+    from minibox.plan import Op
+    from minibox.spec import Spec
+
+# What execvp(3) searches when there is no PATH.
+DEFAULT_PATH = b"/bin:/usr/bin"
+LAST_FD = 0xFFFFFFFF
+
+
+def redirect(spec: Spec, host: Host) -> Iterator[Op]:
+    for fd in spec.redirected:
+        yield sc.dup3(STDIO[fd], fd, why="standard stream")
+
+
+def enter_directory(spec: Spec, host: Host) -> Iterator[Op]:
+    """After the pivot, and through no magic link: /proc/self/fd/N could lead back out."""
+    directory = Slot("cwd")
+    how = sc.open_how(sc.O_PATH | sc.O_DIRECTORY | sc.O_CLOEXEC, sc.RESOLVE_NO_MAGICLINKS)
+    if spec.cwd == b"/":
+        yield sc.chdir(b"/", why="--workdir")
+    else:
+        if not spec.cwd.startswith(b"/"):
+            raise SpecError("cwd", "the working directory must be absolute")
+        yield sc.openat2(sc.AT_FDCWD, spec.cwd, how, to=directory, why="--workdir")
+        yield sc.fchdir(directory, why="--workdir")
+
+
+def start_init(spec: Spec, host: Host) -> Iterator[Op]:
+    if spec.init:
+        yield sc.init(why="reaps, forwards signals, ends with the command")
+
+
+def search(args: tuple[bytes, ...], env: tuple[bytes, ...]) -> list[bytes]:
+    """The paths that execvp(3) would try for args[0], in order."""
+    name = args[0]
+    if b"/" in name or not name:
+        return [name]
+    path = next((item[5:] for item in env if item.startswith(b"PATH=")), DEFAULT_PATH)
+    return [(directory or b".") + b"/" + name for directory in path.split(b":")]
+
+
+def execute(spec: Spec, host: Host) -> Iterator[Op]:
+    """A chain of execve is the PATH search. Never execvp's fall-back to a shell."""
+    if not spec.args:
+        raise SpecError("args", "there is no command")
+    for item in (*spec.args, *spec.env):
+        if b"\0" in item:
+            raise SpecError("args", "an argument or variable contains a NUL byte")
+    argv, envp = Strings(spec.args), Strings(spec.env)
+    yield sc.rt_sigprocmask_unblock_all(why="blocked since clone; handlers are reset")
+    yield sc.close_range(3, LAST_FD, sc.CLOSE_RANGE_CLOEXEC, why="only 0, 1, 2 go on")
+    paths = search(spec.args, spec.env)
+    for path in paths[:-1]:
+        yield sc.execve(path, argv, envp, ok=(ENOENT, ENOTDIR, EACCES), why="the command")
+    yield sc.execve(paths[-1], argv, envp, why="the command")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The child must not outlive the process that supervises it."""
+
+from __future__ import annotations
+
+import struct
+
+from minibox import syscalls as sc
+from minibox.compile.slots import PARENT
+from minibox.plan import Memory, Offset
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minibox.host import Host
+    from minibox.plan import Op
+    from minibox.spec import Spec
+
+SIGKILL = 9
+
+
+def tie(spec: Spec, host: Host) -> Iterator[Op]:
+    """From the first moment on, the parent's death is the child's."""
+    if spec.supervised:
+        yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="die with minibox")
+
+
+def wait(spec: Spec, host: Host) -> Iterator[Op]:
+    """What only the parent can do, it does while the child waits here."""
+    if spec.makes("user"):
+        yield sc.gate(why="until minibox has written uid_map and gid_map")
+
+
+def check(spec: Spec, host: Host) -> Iterator[Op]:
+    """A change of ids has cleared the death signal: set it again, then make sure that the parent
+    did not die in between. A pidfd tells; getppid would be 0 in a new pid namespace anyway."""
+    if not spec.supervised:
+        return
+    pollfd = Memory(struct.pack("=ihh", -1, sc.POLLIN, 0), "[{fd=@parent, events=POLLIN}]")
+    yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="a change of ids has cleared it")
+    yield sc.store(PARENT, Offset(pollfd, 0), why="for the next call")
+    yield sc.ppoll_now(PARENT, pollfd, expect_zero=True, why="minibox must be alive now")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small namespaces: session and keyring, host name, loopback, clocks."""
+
+from __future__ import annotations
+
+import struct
+
+from minibox import syscalls as sc
+from minibox.errors import SpecError
+from minibox.plan import Memory, Slot
+from minibox.spec import TimeOffsets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minibox.host import Host
+    from minibox.plan import Op
+    from minibox.spec import Spec
+
+
+def session(spec: Spec, host: Host) -> Iterator[Op]:
+    """Neither the caller's terminal nor its keys."""
+    yield sc.setsid(why="not in the caller's terminal session")
+    # ENOSYS: a kernel without keys. EDQUOT, EACCES and the rest are failures.
+    yield sc.keyctl_join_session_keyring(ok=(38,), why="not the caller's keys")
+
+
+def name(spec: Spec, host: Host) -> Iterator[Op]:
+    for word, value in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if value is not None and not spec.makes("uts"):
+            raise SpecError(word, "it would be the host's: the uts namespace is not a new one")
+    if spec.hostname is not None:
+        yield sc.sethostname(spec.hostname, why="--hostname")
+    if spec.domainname is not None:
+        yield sc.setdomainname(spec.domainname, why="--domainname")
+
+
+def loopback(spec: Spec, host: Host) -> Iterator[Op]:
+    """A new network namespace has nothing but a `lo` that is down (netdevice(7))."""
+    if spec.makes("net"):
+        up = Memory(struct.pack("=16sH22x", b"lo", sc.IFF_UP), '{ifr_name="lo", ifr_flags=IFF_UP}')
+        inet = Slot("inet")
+        yield sc.socket(sc.AF_INET, sc.SOCK_DGRAM | sc.SOCK_CLOEXEC, to=inet, why="for the ioctl")
+        yield sc.ioctl(inet, sc.IOCTL_SIOCSIFFLAGS, up, why="lo up")
+
+
+def clocks(spec: Spec, host: Host) -> Iterator[Op]:
+    """A time namespace is entered by exec; its offsets are fixed by then (time_namespaces(7))."""
+    if not spec.makes("time"):
+        return
+    yield sc.unshare(sc.CLONE_NEWTIME, why="entered by exec")
+    if spec.time_offsets != TimeOffsets():
+        offsets = spec.time_offsets
+        text = b"monotonic %d 0\nboottime %d 0\n" % (offsets.monotonic, offsets.boottime)
+        file = Slot("timens_offsets")
+        yield sc.openat(sc.AT_FDCWD, b"/proc/self/timens_offsets", sc.O_WRONLY | sc.O_CLOEXEC,
+                        to=file, why="the host's proc still")
+        yield sc.write(file, text, why="the clocks' offsets")

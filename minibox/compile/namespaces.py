@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which namespaces are made by clone and which are joined, and by what way."""
+
+from __future__ import annotations
+
+from minibox import syscalls as sc
+from minibox.compile import lifeline
+from minibox.compile.slots import ARENA, CONSOLE, LOWER, PARENT, ROOT, STAGE, STDIO
+from minibox.errors import SpecError
+from minibox.plan import ArenaFd, Memory, Slot, Strings
+from minibox.spec import KINDS, Bind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minibox.host import Host
+    from minibox.plan import Op
+    from minibox.spec import Spec
+
+
+def new_flags(spec: Spec) -> int:
+    """CLONE_NEW* of the kinds to make. A time namespace is made later, by unshare: clone cannot
+    put a child into one while it shares memory."""
+    flags = 0
+    for kind in spec.namespaces:
+        if kind != "time":
+            flags |= KINDS[kind].flag
+    return flags
+
+
+def clone_flags(spec: Spec, host: Host) -> int:
+    """The flags of the first clone: with something to join, the second one makes the rest."""
+    shared = sc.CLONE_VM | sc.CLONE_PIDFD
+    if is_staged(spec, host):
+        # Its memory ends with the stage's exec; minibox-init tells the end of the plan itself.
+        return shared | (0 if spec.joined else new_flags(spec))
+    return shared | sc.CLONE_CHILD_CLEARTID | new_flags(spec)
+
+
+def is_staged(spec: Spec, host: Host) -> bool:
+    """Does the plan run in minibox-init, whose memory and executable are not Python's?
+
+    Where a namespace is joined, a peer may be there already and look into the child. Where the
+    container's root could write to the interpreter's file (it is the host's root, or the caller
+    itself), an entrypoint /proc/self/exe must find something else. And an init is a process.
+    """
+    unprivileged_ids = spec.makes("user") and host.privileged
+    return bool(spec.joined) or spec.init or not unprivileged_ids
+
+
+def acquire(spec: Spec, host: Host) -> Iterator[Op]:
+    """Open the namespaces to join, while their files can be seen."""
+    check(spec)
+    for join in spec.joined:
+        yield sc.openat(
+            sc.AT_FDCWD, join.path, sc.O_RDONLY | sc.O_CLOEXEC,
+            to=_slot(join.kind), why=f"the {join.kind} namespace to join",
+        )  # fmt: skip
+
+
+def check(spec: Spec) -> None:
+    kinds = [*spec.namespaces, *[join.kind for join in spec.joined]]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise SpecError("namespaces", f"{kind} cannot be both new and joined, or joined twice")
+    if spec.joins("mnt") != (spec.root is None):
+        raise SpecError("namespaces", "a joined mnt namespace brings its own root file system")
+    if not spec.joins("mnt") and not spec.makes("mnt"):
+        raise SpecError("namespaces", "mnt cannot be shared: the root would be the host's")
+    if spec.joins("mnt") and (spec.mounts or spec.terminal):
+        raise SpecError("namespaces", "nothing is mounted in a mnt namespace that is joined")
+
+
+def leave_python(spec: Spec, host: Host) -> Iterator[Op]:
+    """Only now, as root of the user namespace: an exec by an unmapped id loses all capabilities."""
+    if is_staged(spec, host) and not spec.joined:
+        yield from _stage(spec, host)
+
+
+def _stage(spec: Spec, host: Host) -> Iterator[Op]:
+    """Leave Python's memory: exec the sealed minibox-init, which goes on with the next op."""
+    for slot in _inherited(spec, host):
+        yield sc.fcntl(slot, sc.F_SETFD, 0, why="the stage inherits it")
+    argv = Memory(bytes(24), '["minibox-init", <arena>]', ((0, b"minibox-init"), (8, ArenaFd())))
+    yield sc.execveat(STAGE, argv, Strings(()), why="memory and an executable of its own")
+
+
+def _inherited(spec: Spec, host: Host) -> Iterator[Slot]:
+    yield ARENA
+    if spec.supervised:
+        yield PARENT
+    if spec.root and host.privileged:
+        yield LOWER if spec.root.overlay or spec.root.readonly else ROOT
+        for i, mount in enumerate(spec.mounts):
+            if isinstance(mount, Bind):
+                yield Slot(f"volume{i}")
+    for join in spec.joined:
+        yield _slot(join.kind)
+    for fd in spec.redirected:
+        yield STDIO[fd]
+    if spec.terminal:
+        yield CONSOLE
+
+
+def join(spec: Spec, host: Host) -> Iterator[Op]:
+    """Enter what is to be joined, then make what is to be new in a second child: a pid or time
+    namespace takes in children only. With root's rights the user namespace comes last, because
+    they end there; without, first, because they begin there."""
+    if not spec.joined:
+        return
+    yield from _stage(spec, host)
+    for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
+        yield sc.setns(_slot(joined.kind), KINDS[joined.kind].flag, why="join it")
+    yield sc.fork(new_flags(spec), why="the rest runs in a child inside")
+    yield from lifeline.tie(spec, host)
+
+
+def _slot(kind: str) -> Slot:
+    return Slot(f"{kind}ns")

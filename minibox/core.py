@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door to C: the only module that imports the extension. No policy here."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from minibox._core import ffi, lib
+from minibox.syscalls import NUMBERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from minibox.plan import Image
+
+SIGCHLD = 17
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
+F_ADD_SEALS, ALL_SEALS = 1033, 0xF
+
+
+def syscall(number: int, *args: int | bytes | bytearray | None) -> int:
+    """Any system call. A bytes-like argument is passed by address. OSError when it fails."""
+    keep = [ffi.from_buffer(arg) if isinstance(arg, (bytes, bytearray)) else arg for arg in args]
+    words = [
+        0 if arg is None
+        else arg & 0xFFFFFFFFFFFFFFFF if isinstance(arg, int)
+        else int(ffi.cast("uintptr_t", arg))
+        for arg in keep
+    ]  # fmt: skip
+    result = int(lib.mb_syscall(number, *words, *[0] * (6 - len(words))))
+    if -4095 <= result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+class Report:
+    """What is known of a plan that ran. step: the index of the last op begun. error: the errno
+    of the op that failed, or 0. results: by op. micros: durations by op, empty without trace."""
+
+    __slots__ = ("error", "micros", "results", "step")
+
+    def __init__(self, step: int, error: int, results: list[int], micros: list[float]) -> None:
+        self.step = step
+        self.error = error
+        self.results = results
+        self.micros = micros
+
+
+class Child:
+    """A child in the making or at work; the arena is kept until it has left it."""
+
+    __slots__ = ("_arena", "_image", "_left", "pid", "pidfd")
+
+    def __init__(self, image: Image, arena: Any, pid: int, pidfd: int) -> None:
+        self._image = image
+        self._arena = arena
+        self._left = False
+        self.pid = pid
+        self.pidfd = pidfd
+
+    def go(self) -> None:
+        """Open the gate."""
+        lib.mb_go(self._arena)
+
+    def left(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds until the child has exec'd its command or is dead."""
+        if not self._left:
+            self._left = bool(lib.mb_left(self._arena, int(timeout * 1000)))
+        return self._left
+
+    @property
+    def second_pid(self) -> int:
+        """The pid of the child that a fork op made, in the caller's pid namespace, or 0."""
+        return max(0, self._arena.second_pid)
+
+    @property
+    def init_status(self) -> int | None:
+        """The wait status of the command that minibox-init recorded, or None."""
+        status: int = self._arena.status
+        return status if 0 <= status <= 0xFFFF else None
+
+    def report(self) -> Report:
+        return _report(self._image, self._arena)
+
+    def close(self) -> None:
+        """Give the arena back. The child must have left it."""
+        if self._arena is not None:
+            lib.mb_arena_free(self._arena)
+            self._arena = None
+
+
+def _report(image: Image, arena: Any) -> Report:
+    plan: Any = arena
+    n = image.n_ops
+    memory = ffi.buffer(ffi.cast("char *", arena), len(image.blob))
+    results = list(struct.unpack_from(f"={n}q", memory, image.results))
+    micros = []
+    if image.times:
+        ends = struct.unpack_from(f"={n}Q", memory, image.times)
+        previous = 0
+        for i, end in enumerate(ends):
+            if i == image.n_before:
+                previous = plan.began
+            micros.append((end - previous) / 1000 if end and previous else -1.0)
+            previous = end
+    # The words of a staged plan are in memory that the container's init maps: trust no index.
+    return Report(min(plan.step, max(0, n - 1)), plan.error & 0xFFF, results, micros)
+
+
+class LaunchError(OSError):
+    """The parent's side failed: with `report` an op did, with None the clone."""
+
+    def __init__(self, error: int, report: Report | None) -> None:
+        super().__init__(error, os.strerror(error))
+        self.report = report
+
+
+def launch(image: Image, flags: int, inputs: Mapping[str, int], *, exit_signal: int = SIGCHLD,
+           staged: bool = False, tls: int = 0, set_tid: Sequence[int] = (), cgroup: int = -1,
+           call: int = 0) -> Child:
+    """Clone a child that runs the plan. inputs: slot name -> fd. The rest is clone3(2)'s words;
+    call 2 or 3 insists on clone or clone3. LaunchError when the parent's ops or the clone fail."""
+    memfd = ffi.new("int *", -1)
+    error = ffi.new("int *", 0)
+    arena = lib.mb_arena(image.size, memfd if staged else ffi.NULL, error)
+    if arena == ffi.NULL:
+        raise LaunchError(error[0], None)
+    how = ffi.new("struct mb_clone *")
+    how.flags, how.exit_signal, how.tls, how.call = flags, exit_signal, tls, call
+    how.cgroup = max(0, cgroup)
+    pids = ffi.new("int[]", list(set_tid))
+    if set_tid:
+        how.set_tid, how.set_tid_size = pids, len(set_tid)
+    memory = ffi.buffer(ffi.cast("char *", arena), image.size)
+    memory[: len(image.blob)] = image.blob
+    arena.size = image.size
+    if staged:
+        arena.arena_fd = str(memfd[0]).encode()
+    for name, index in image.slots.items():
+        fd = memfd[0] if staged and name == "arena" else inputs.get(name, -1)
+        struct.pack_into("=i", memory, image.slots_at + 4 * index, fd)
+    result = lib.mb_launch(arena, how)
+    _close_parents(image, memory, memfd[0])
+    if result < 0:
+        report = _report(image, arena) if arena.error else None
+        lib.mb_arena_free(arena)
+        raise LaunchError(-result, report)
+    return Child(image, arena, how.pid, how.pidfd)
+
+
+def _close_parents(image: Image, memory: Any, memfd: int) -> None:
+    """The fds that the parent's ops opened are the child's now."""
+    for fd in image.parent_fds(memory):
+        os.close(fd)
+    if memfd >= 0:
+        os.close(memfd)
+
+
+_stage = -1
+
+
+def stage_fd() -> int:
+    """A memfd with a copy of the static init that nobody can write to; made once a process.
+
+    Not the file itself: a container could reach it through /proc/PID/exe (CVE-2019-5736).
+    """
+    global _stage
+    if _stage < 0:
+        with open(os.path.join(os.path.dirname(__file__), "minibox-init"), "rb") as file:
+            binary = file.read()
+        try:
+            fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
+        except OSError:  # before 6.3 the bit is unknown and every memfd may be executed
+            fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+        os.write(fd, binary)
+        syscall(NUMBERS["fcntl"], fd, F_ADD_SEALS, ALL_SEALS)
+        _stage = fd
+    return _stage
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    """pidfd_send_signal(2), without the import of signal, which costs 3 ms."""
+    syscall(NUMBERS["pidfd_send_signal"], pidfd, signal, None, 0)
+
+
+def gettid() -> int:
+    """The kernel's id of the calling thread: getpid() in the main thread (gettid(2))."""
+    return syscall(NUMBERS["gettid"])

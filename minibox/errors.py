@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors minibox raises.
+
+    MiniboxError            exit_code 125
+    ├── SpecError           what was asked for makes no sense; says where and why
+    ├── Unsupported         this host or this version cannot; named, never silently dropped
+    ├── SetupError          a system call failed while the container was made; also an OSError
+    │   ├── CommandNotFound the command (or its interpreter, its loader) is not there; exit_code 127
+    │   └── CannotExecute   it is there and cannot be run; exit_code 126
+    └── StateError          a container is not in the state that the request needs
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class MiniboxError(Exception):
+    """The base. `exit_code` is what the command line ends with."""
+
+    exit_code = 125
+
+
+class SpecError(MiniboxError):
+    """A request that contradicts itself or is malformed.
+
+    `path` names the option or field at fault ("--volume", "process.args"), `reason` says why.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class Unsupported(MiniboxError):
+    """A request this kernel, host or version of minibox cannot fulfil."""
+
+
+class StateError(MiniboxError):
+    """A container is not in the state that the request needs."""
+
+
+class SetupError(MiniboxError, OSError):
+    """A step of the plan failed with `errno`; the payload did not start.
+
+    `what` is the step in words, `step` and `steps` its place in the plan (counted from 1),
+    `origin` the part of the request it came from, `hint` a way out or "".
+    """
+
+    def __init__(
+        self,
+        errno: int,
+        what: str,
+        step: int = 0,
+        steps: int = 0,
+        origin: str = "",
+        hint: str = "",
+        reason: str = "",
+    ) -> None:
+        OSError.__init__(self, errno, reason or os.strerror(errno))
+        self.what = what
+        self.step = step
+        self.steps = steps
+        self.origin = origin
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [f"{self.what}: {self.strerror}"]
+        if self.step:
+            lines.append(f"  step {self.step} of {self.steps}, from {self.origin}")
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class CommandNotFound(SetupError):
+    """The command, its interpreter or its loader does not exist in the container."""
+
+    exit_code = 127
+
+
+class CannotExecute(SetupError):
+    """The command exists in the container, and the kernel will not execute it."""
+
+    exit_code = 126

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""C knows (op, errno); here is why: the message, the hint and the kind of error."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from minibox import describe
+from minibox import syscalls as sc
+from minibox.errors import CannotExecute, CommandNotFound, SetupError
+from minibox.plan import Struct
+from minibox.resources import tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.core import LaunchError, Report
+    from minibox.plan import Op, Plan
+    from minibox.spec import Spec
+
+NO_IDMAP = (
+    "its file system cannot be id-mapped; --userns host keeps the host's ids, "
+    "or copy the tree to ext4, xfs, btrfs or tmpfs"
+)
+NO_USERNS = (
+    "user namespaces are restricted here: see /proc/sys/user/max_user_namespaces, "
+    "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
+)
+NEW_PROC = (
+    "a new proc needs a pid namespace of the container's own (drop --share pid), "
+    "and a /proc on the host that nothing covers"
+)
+# (call, errno, a text that must occur in the op's strings) -> hint; the first that fits.
+HINTS = (
+    ("mount_setattr", errno.EPERM, "", NO_IDMAP),
+    ("fsmount", errno.EPERM, "", NEW_PROC),
+    ("fsconfig", errno.EPERM, "", NEW_PROC),
+    ("mkdirat", errno.EROFS, "", "the tree is read-only and lacks it: --volatile makes it in memory"),
+    ("mknodat", errno.EROFS, "", "the tree is read-only and lacks it: --volatile makes it in memory"),
+    ("openat2", errno.ELOOP, "proc", "it must be a directory, not a link, in the root file system"),
+    ("openat2", errno.ELOOP, "sys", "it must be a directory, not a link, in the root file system"),
+    ("openat2", errno.ELOOP, "dev", "it must be a directory, not a link, in the root file system"),
+    ("setns", errno.EPERM, "", "joining takes rights over the namespace's owner"),
+    ("setresuid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
+    ("setresgid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
+    ("execveat", errno.EACCES, "", "vm.memfd_noexec forbids to run the sealed init"),
+)
+
+
+def _hint(op: Op, error: int) -> str:
+    if op.call == "mount_setattr" and error == errno.EINVAL:
+        attr = op.args[3]
+        if isinstance(attr, Struct) and attr.fields[0][1] & sc.MOUNT_ATTR_IDMAP:
+            return NO_IDMAP
+    text = describe.phrase(op)
+    for call, number, part, hint in HINTS:
+        if call == op.call and number == error and part in text:
+            return hint
+    return ""
+
+
+def failure(plan: Plan, spec: Spec | None, report: Report) -> SetupError:
+    """The error of a plan that ended at report.step with report.error."""
+    op = plan.steps[report.step]
+    if op.call == "execve" and spec is not None:
+        return _exec_failure(plan, spec, report)
+    number = report.error
+    if number == errno.ESRCH and op.expect_zero:
+        return SetupError(number, "the supervising process is gone", reason="set-up abandoned")
+    origin = f"{op.origin} ({op.why})" if op.why else op.origin
+    return SetupError(number, describe.phrase(op), report.step + 1, len(plan.steps), origin,
+                      _hint(op, number))
+
+
+def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
+    """The error of a launch whose parent's side failed."""
+    if error.report:
+        return failure(plan, spec, error.report)
+    number = error.errno or 0
+    hint = ""
+    if number in (errno.EPERM, errno.ENOSPC) and plan.flags & sc.CLONE_NEWUSER:
+        hint = NO_USERNS
+    elif number == errno.EPERM:
+        hint = "new namespaces need root, or a user namespace (drop --userns host)"
+    elif number == errno.EAGAIN:
+        hint = "a limit on processes: RLIMIT_NPROC, or pids.max of this cgroup"
+    return SetupError(number, "cannot clone the container's process", hint=hint)
+
+
+def map_failure(error: OSError) -> SetupError:
+    what = f"write the id map {error.filename}" if error.filename else "write the id map"
+    return SetupError(error.errno or 0, what)
+
+
+# The command.
+
+
+def _exec_failure(plan: Plan, spec: Spec, report: Report) -> SetupError:
+    """ENOENT is 127, the rest 126; the paths of a PATH search count as one."""
+    searched = [i for i, op in enumerate(plan.steps[: report.step + 1]) if op.call == "execve"]
+    errors = [-report.results[i] for i in searched[:-1]] + [report.error]
+    name = os.fsdecode(spec.args[0]) or "''"
+    denied = errno.EACCES in errors and report.error in (errno.ENOENT, errno.ENOTDIR)
+    number = errno.EACCES if denied else report.error
+    if number == errno.ENOENT:
+        path = spec.args[0]
+        missing = _missing_interpreter(spec, path)
+        if missing:
+            return CommandNotFound(number, name, reason=missing)
+        if b"/" not in path and path:
+            reason = "command not found in the container's PATH"
+            return CommandNotFound(number, name, reason=reason)
+        return CommandNotFound(number, name)
+    return CannotExecute(number, name, hint=EXEC_HINTS.get(number, ""))
+
+
+EXEC_HINTS = {
+    errno.ENOEXEC: "neither a program for this machine nor a script with a #! line",
+    errno.EACCES: "it is a directory, lacks the x permission, or lies on a noexec mount",
+    errno.E2BIG: "arguments and environment are too long",
+    errno.ELOOP: "its interpreters are scripts themselves, or links go in circles",
+}
+
+
+def _missing_interpreter(spec: Spec, path: bytes) -> str:
+    """When ENOENT is about a file that does exist: the interpreter that does not."""
+    if spec.root is None or b"/" not in path:
+        return ""
+    full = path if path.startswith(b"/") else spec.cwd.rstrip(b"/") + b"/" + path
+    try:
+        head = tree.read(spec.root.path, full, 4096)
+        interpreter = _script_interpreter(head) or _elf_interpreter(head)
+    except (OSError, ValueError):
+        return ""
+    if not interpreter or tree.exists(spec.root.path, interpreter):
+        return ""
+    kind = "interpreter" if head.startswith(b"#!") else "loader"
+    return f"its {kind} {os.fsdecode(interpreter)} does not exist in the container"
+
+
+def _script_interpreter(head: bytes) -> bytes:
+    if not head.startswith(b"#!"):
+        return b""
+    words = head[2:].partition(b"\n")[0].split()
+    return words[0] if words else b""
+
+
+def _elf_interpreter(head: bytes) -> bytes:
+    """PT_INTERP of a 64-bit little-endian ELF file (elf(5))."""
+    if head[:6] != b"\x7fELF\x02\x01" or len(head) < 64:
+        return b""
+    table = int.from_bytes(head[32:40], "little")
+    size, count = (int.from_bytes(head[at : at + 2], "little") for at in (54, 56))
+    for i in range(count):
+        entry = head[table + i * size : table + i * size + 56]
+        if len(entry) == 56 and int.from_bytes(entry[:4], "little") == 3:
+            start = int.from_bytes(entry[8:16], "little")
+            return head[start : start + int.from_bytes(entry[32:40], "little")].rstrip(b"\0")
+    return b""

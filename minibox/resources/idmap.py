@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Id maps: which host ids a container gets, and the user namespace that carries them.
+
+Sources: user_namespaces(7), mount_setattr(2) under MOUNT_ATTR_IDMAP.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minibox import core
+from minibox import syscalls as sc
+from minibox.plan import Plan
+from minibox.spec import IDMapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.host import Host
+
+RANGE = 65536
+# Above what useradd hands out as subordinate ids, below 2^31, where some programs see a sign.
+FIRST, RANGES = 1 << 30, 8192
+SIGKILL = 9
+
+_userns: tuple[int, tuple[bytes, bytes], int] | None = None
+
+
+def choose(host: Host) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
+    """The uid and gid map of a new user namespace.
+
+    As root a range that belongs to nobody, another one for each supervising process; without
+    privilege the caller's own ids alone, as the container's root.
+    """
+    if host.privileged:
+        first = FIRST + os.getpid() % RANGES * RANGE
+        mapping = (IDMapping(0, first, RANGE),)
+        return mapping, mapping
+    return (IDMapping(0, host.uid, 1),), (IDMapping(0, host.gid, 1),)
+
+
+def write(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> None:
+    """Give the user namespace of `pid` its maps; each can be written once. OSError."""
+    files = [("uid_map", uid_map), ("gid_map", gid_map)]
+    if deny_setgroups:
+        files.insert(0, ("setgroups", b"deny"))
+    for name, text in files:
+        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text)
+        finally:
+            os.close(fd)
+
+
+def userns(uid_map: bytes, gid_map: bytes) -> int:
+    """An fd of a user namespace with these maps and no process in it; kept for the next call.
+
+    mount_setattr copies the maps, so one namespace serves all mounts with the same maps.
+    """
+    global _userns
+    key = (uid_map, gid_map)
+    if _userns and _userns[:2] == (os.getpid(), key):
+        return _userns[2]
+    fd = _make_userns(uid_map, gid_map)
+    if _userns and _userns[0] == os.getpid():
+        os.close(_userns[2])
+    _userns = (os.getpid(), key, fd)
+    return fd
+
+
+def _make_userns(uid_map: bytes, gid_map: bytes) -> int:
+    waiting = Plan((), 0, (sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL), sc.gate()))
+    flags = sc.CLONE_VM | sc.CLONE_NEWUSER | sc.CLONE_PIDFD | sc.CLONE_CHILD_CLEARTID
+    child = core.launch(waiting.encode(), flags, {})
+    try:
+        write(child.pid, uid_map, gid_map, deny_setgroups=False)
+        return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        child.go()
+        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        os.close(child.pidfd)
+        child.left(1)
+        child.close()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Spec: what a container shall be, as frozen data. The words are the kernel's and OCI's.
+
+Paths, arguments and environment are bytes, because the kernel's are.
+"""
+
+from __future__ import annotations
+
+from minibox import syscalls as sc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    from typing_extensions import dataclass_transform
+
+    R = TypeVar("R", bound="Record")
+else:
+
+    def dataclass_transform(**_: object):
+        return lambda cls: cls
+
+
+@dataclass_transform(kw_only_default=False, frozen_default=True)
+class Record:
+    """A frozen dataclass without the import of dataclasses, which costs a third of a cold start."""
+
+    _fields: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        own = tuple(name for name in cls.__annotations__ if name not in cls._fields)
+        cls._fields = cls._fields + own
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        values = dict(zip(self._fields, args))
+        if len(args) > len(self._fields) or values.keys() & given.keys():
+            raise TypeError(f"{type(self).__name__}: too many values, or one given twice")
+        values |= given
+        for name in values:
+            if name not in self._fields:
+                raise TypeError(f"{type(self).__name__} has no field {name!r}")
+        for name in self._fields:
+            if name not in values and not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} needs {name!r}")
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def astuple(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self._fields])
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.astuple() == other.astuple()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.astuple()))
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"{type(self).__name__}({inside})"
+
+    def replace(self: R, **changes: Any) -> R:
+        """The same record with some fields changed."""
+        return type(self)(**{**{n: getattr(self, n) for n in self._fields}, **changes})
+
+
+class Namespace(Record):
+    """A kind of namespace, under its name in /proc/PID/ns. default: a container gets a new one."""
+
+    kind: str
+    flag: int
+    default: bool
+
+
+NAMESPACES = (
+    Namespace("user", sc.CLONE_NEWUSER, True),
+    Namespace("mnt", sc.CLONE_NEWNS, True),
+    Namespace("pid", sc.CLONE_NEWPID, True),
+    Namespace("net", sc.CLONE_NEWNET, True),
+    Namespace("ipc", sc.CLONE_NEWIPC, True),
+    Namespace("uts", sc.CLONE_NEWUTS, True),
+    Namespace("cgroup", sc.CLONE_NEWCGROUP, True),
+    Namespace("time", sc.CLONE_NEWTIME, False),
+)
+KINDS = {namespace.kind: namespace for namespace in NAMESPACES}
+DEFAULT_NAMESPACES = tuple(namespace.kind for namespace in NAMESPACES if namespace.default)
+
+
+class Join(Record):
+    """Enter an existing namespace. path: its file, such as b"/proc/1234/ns/net"."""
+
+    kind: str
+    path: bytes
+
+
+class IDMapping(Record):
+    """`size` ids from `container_id` on are `host_id` and following outside (user_namespaces(7))."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+class User(Record):
+    """Who the command runs as: ids of the container."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+
+class Root(Record):
+    """The root file system.
+
+    path: a directory of the host. overlay: an overlay with a tmpfs as its upper layer keeps the
+    tree as it was. readonly: nothing below / can be written, the other mounts excepted (the
+    overlay is used then too, as the place for mount points that the tree lacks).
+    size: of the overlay's tmpfs, as tmpfs(5) takes it.
+    """
+
+    path: bytes
+    overlay: bool = False
+    readonly: bool = False
+    size: bytes = b"50%"
+
+
+class Mount(Record):
+    """Something at a path inside. target: absolute, resolved inside the root file system."""
+
+    target: bytes
+
+
+class Proc(Mount):
+    """A procfs of the container's own pid namespace."""
+
+    target: bytes = b"/proc"
+
+
+class Sysfs(Mount):
+    """A read-only sysfs of the container's own network namespace."""
+
+    target: bytes = b"/sys"
+
+
+class Dev(Mount):
+    """A tmpfs with the usual nodes, devpts, shm and mqueue."""
+
+    target: bytes = b"/dev"
+    shm_size: bytes = b"64m"
+
+
+class Tmpfs(Mount):
+    """An empty tmpfs. attributes: MOUNT_ATTR_*. size, mode: as tmpfs(5) takes them."""
+
+    attributes: int = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+    size: bytes = b""
+    mode: bytes = b"1777"
+
+
+class Bind(Mount):
+    """A file or directory of the host, with the mounts below it.
+
+    source: absolute. directory: what the source is. attributes: MOUNT_ATTR_* that hold for all of
+    it. idmap: the container's root is the host's root here, as in the root file system.
+    """
+
+    source: bytes
+    directory: bool
+    attributes: int = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+    idmap: bool = True
+
+
+DEFAULT_MOUNTS: tuple[Mount, ...] = (Proc(), Sysfs(), Dev())
+
+
+class TimeOffsets(Record):
+    """Seconds added to the clocks of a new time namespace (time_namespaces(7))."""
+
+    monotonic: int = 0
+    boottime: int = 0
+
+
+class Terminal(Record):
+    """A pty of the container's own, with this size from the first moment, as these fds."""
+
+    rows: int = 24
+    columns: int = 80
+    streams: tuple[int, ...] = (0, 1, 2)
+
+
+class Spec(Record):
+    """A container.
+
+    args: the command, args[0] searched in env's PATH. root: None only where a mount namespace is
+    joined. namespaces: the kinds to make anew. uid_mappings, gid_mappings: empty without a new
+    user namespace. redirected: which of fd 0, 1, 2 launch gives (the others are inherited).
+    supervised: the container dies with the process that started it.
+    """
+
+    args: tuple[bytes, ...]
+    root: Root | None
+    env: tuple[bytes, ...] = ()
+    cwd: bytes = b"/"
+    user: User = User()
+    umask: int = 0o022
+    hostname: bytes | None = b"minibox"
+    domainname: bytes | None = None
+    namespaces: tuple[str, ...] = DEFAULT_NAMESPACES
+    joined: tuple[Join, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    mounts: tuple[Mount, ...] = DEFAULT_MOUNTS
+    time_offsets: TimeOffsets = TimeOffsets()
+    terminal: Terminal | None = None
+    redirected: tuple[int, ...] = ()
+    init: bool = False
+    supervised: bool = True
+
+    def makes(self, kind: str) -> bool:
+        """Does the container get a new namespace of this kind?"""
+        return kind in self.namespaces
+
+    def joins(self, kind: str) -> bool:
+        """Does it enter an existing one?"""
+        return any(join.kind == kind for join in self.joined)

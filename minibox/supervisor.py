@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a plan to a running process, and from its end to a status."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minibox import core, explain
+from minibox.compile import slots
+from minibox.errors import MiniboxError, StateError
+from minibox.plan import FORK
+from minibox.resources import idmap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from minibox.host import Host
+    from minibox.plan import Image, Plan
+    from minibox.spec import Spec
+
+SIGKILL = 9
+# A child that cannot be waited for is one that a SIG_IGN for SIGCHLD, or a stranger's wait, reaped.
+LOST = "the exit status is lost: this process ignores SIGCHLD, or something else has waited"
+
+_own_pidfd: tuple[int, int] = (0, -1)
+
+
+def own_pidfd() -> int:
+    """A pidfd of this process, for its children to ask whether it is alive."""
+    global _own_pidfd
+    if _own_pidfd[0] != os.getpid():
+        _own_pidfd = (os.getpid(), os.pidfd_open(os.getpid()))
+    return _own_pidfd[1]
+
+
+class Status:
+    """How a process ended: exit_code as a shell says it, signal or None."""
+
+    __slots__ = ("exit_code", "signal")
+
+    def __init__(self, exit_code: int, signal: int | None) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
+
+
+class Process:
+    """A container's first process, and the plan it came by."""
+
+    def __init__(self, plan: Plan, spec: Spec, child: core.Child) -> None:
+        self.plan = plan
+        self.spec = spec
+        self.pid = child.pid
+        self.pidfd = child.pidfd
+        self._child = child
+        self._status: Status | None = None
+
+    def is_started(self, timeout: float = 0) -> bool:
+        """Has the command been exec'd (or has set-up failed, or the process died)?"""
+        return self._child.left(timeout)
+
+    def started(self) -> None:
+        """Wait until the command has been exec'd. SetupError when it never will be."""
+        while not self._child.left(0.1):
+            if self._is_dead():
+                break
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """SetupError if a step of the plan has failed."""
+        report = self._child.report()
+        if report.error:
+            self.wait()
+            raise explain.failure(self.plan, self.spec, report)
+
+    def report(self) -> core.Report:
+        return self._child.report()
+
+    def _is_dead(self) -> bool:
+        return bool(select_read(self.pidfd, 0))
+
+    def kill(self, signal: int) -> bool:
+        """Send a signal to the first process; False when it has ended."""
+        if self._status:
+            return False
+        try:
+            core.pidfd_send_signal(self.pidfd, signal)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def wait(self, timeout: float | None = None) -> Status | None:
+        """How it ended, or None after `timeout` seconds. StateError when that cannot be known."""
+        if self._status is None:
+            if not select_read(self.pidfd, timeout):
+                return None
+            self._status = self._reap()
+        return self._status
+
+    def _reap(self) -> Status:
+        try:
+            info = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except ChildProcessError:
+            raise StateError(LOST) from None
+        assert info is not None
+        recorded = self._child.init_status
+        if recorded is not None:  # minibox-init ends as 128+n, and says what it was
+            signal = recorded & 0x7F
+            return Status(128 + signal, signal) if signal else Status(recorded >> 8, None)
+        if info.si_code == os.CLD_EXITED:
+            return Status(info.si_status, None)
+        return Status(128 + info.si_status, info.si_status)
+
+    def close(self) -> None:
+        """Give everything back; a process that still runs is killed."""
+        if self._status is None:
+            self.kill(SIGKILL)
+            try:
+                self.wait()
+            except StateError:
+                pass
+        while not self._child.left(0.1):
+            if self._is_dead():  # killed before its memory had a bell: nobody is in the arena
+                break
+        os.close(self.pidfd)
+        self._child.close()
+
+
+def select_read(fd: int, timeout: float | None) -> bool:
+    """Wait until `fd` is readable, at most `timeout` seconds; None waits for ever."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if poll.poll(None if left is None else left * 1000):
+            return True
+        if left is not None and left <= 0:
+            return False
+
+
+def start(spec: Spec, plan: Plan, host: Host, image: Image,
+          streams: Mapping[str, int] | None = None) -> Process:
+    """Launch the plan: the child is on its way when this returns. SetupError.
+
+    streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
+    """
+    inputs = dict(streams or {})
+    try:
+        if slots.PARENT in image.slots:
+            inputs[slots.PARENT] = own_pidfd()
+        if slots.STAGE in image.slots:
+            inputs[slots.STAGE] = core.stage_fd()
+        if slots.USERNS in image.slots:
+            inputs[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
+        child = core.launch(image, plan.flags, inputs, staged=plan.staged)
+    except core.LaunchError as error:
+        raise explain.launch_failure(plan, spec, error) from None
+    process = Process(plan, spec, child)
+    try:
+        if any(op.call == FORK for op in plan.ops):
+            _adopt(process, child)
+        if plan.uid_map:
+            idmap.write(process.pid, plan.uid_map, plan.gid_map,
+                        deny_setgroups=not host.privileged)
+        child.go()
+    except (OSError, MiniboxError) as error:
+        process.close()
+        if isinstance(error, MiniboxError):
+            raise
+        raise explain.map_failure(error) from None
+    return process
+
+
+def _adopt(process: Process, child: core.Child) -> None:
+    """The stage has made a second child of ours and ends: that one is the container's."""
+    os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+    pid = child.second_pid
+    if not pid:
+        process._status = Status(125, None)
+        process.raise_failure()
+        raise StateError("the stage ended before it could make the container's process")
+    pidfd = os.pidfd_open(pid)
+    # The number came through shared memory: only a child of ours can be waited for.
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    os.close(process.pidfd)
+    process.pid, process.pidfd = pid, pidfd

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system calls a plan may hold: one row of numbers, one typed constructor each.
+
+A row is the number on x86-64, the number on arm64 (arch/x86/entry/syscalls/syscall_64.tbl and
+include/uapi/asm-generic/unistd.h; None where the call does not exist) and the kinds of the
+arguments, from which describe.py prints the call. A constructor takes what the man page takes
+(section 2 under the call's name) and returns the Op; `How` lists the keywords all of them share.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from minibox.plan import FORK, GATE, INIT, STEPS, STORE, Memory, Op, Slot, Strings, Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from typing_extensions import Unpack
+
+    class How(TypedDict, total=False):
+        """to: the slot for the result. ok: tolerated errnos. why: the reason. expect_zero."""
+
+        to: Slot
+        ok: tuple[int, ...]
+        why: str
+        expect_zero: bool
+
+
+Fd = int | Slot
+
+SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
+    "write": (1, 64, "fd bytes int"),
+    "close": (3, 57, "fd"),
+    "rt_sigprocmask": (14, 135, "=SIG_ memory memory int"),
+    "ioctl": (16, 29, "fd =IOCTL_ any"),
+    "sched_yield": (24, 124, ""),
+    "nanosleep": (35, 101, "memory memory"),
+    "getpid": (39, 172, ""),
+    "socket": (41, 198, "=AF_ |SOCK_ int"),
+    "sendmsg": (46, 211, "fd memory int"),
+    "clone": (56, 220, "|CLONE_ any any any any"),
+    "execve": (59, 221, "path memory memory"),
+    "exit": (60, 93, "int"),
+    "kill": (62, 129, "int int"),
+    "fcntl": (72, 25, "fd =F_ any"),
+    "chdir": (80, 49, "path"),
+    "fchdir": (81, 50, "fd"),
+    "fchown": (93, 55, "fd int int"),
+    "umask": (95, 166, "octal"),
+    "getppid": (110, 173, ""),
+    "setsid": (112, 157, ""),
+    "setgroups": (116, 159, "int memory"),
+    "setresuid": (117, 147, "int int int"),
+    "setresgid": (119, 149, "int int int"),
+    "pivot_root": (155, 41, "path path"),
+    "prctl": (157, 167, "=PR_ any any any any"),
+    "mount": (165, 40, "path path path |MS_ path"),
+    "umount2": (166, 39, "path |MNT_"),
+    "sethostname": (170, 161, "bytes int"),
+    "setdomainname": (171, 162, "bytes int"),
+    "gettid": (186, 178, ""),
+    "exit_group": (231, 94, "int"),
+    "keyctl": (250, 219, "=KEYCTL_ path"),
+    "openat": (257, 56, "fd path |O_ octal"),
+    "mkdirat": (258, 34, "fd path octal"),
+    "mknodat": (259, 33, "fd path mode int"),
+    "symlinkat": (266, 36, "path fd path"),
+    "ppoll": (271, 73, "memory int memory memory int"),
+    "unshare": (272, 97, "|CLONE_"),
+    "signalfd4": (289, 74, "fd memory int |SFD_"),
+    "dup3": (292, 24, "fd fd |O_"),
+    "setns": (308, 268, "fd |CLONE_"),
+    "kcmp": (312, 272, "int int int any any"),
+    "memfd_create": (319, 279, "path |MFD_"),
+    "execveat": (322, 281, "fd path memory memory |AT_"),
+    "pidfd_send_signal": (424, 424, "fd int memory int"),
+    "open_tree": (428, 428, "fd path |OPEN_TREE_"),
+    "move_mount": (429, 429, "fd path fd path |MOVE_MOUNT_"),
+    "fsopen": (430, 430, "path |FSOPEN_"),
+    "fsconfig": (431, 431, "fd =FSCONFIG_ path path int"),
+    "fsmount": (432, 432, "fd |FSMOUNT_ |MOUNT_ATTR_"),
+    "pidfd_open": (434, 434, "int int"),
+    "clone3": (435, 435, "memory int"),
+    "close_range": (436, 436, "int int |CLOSE_RANGE_"),
+    "openat2": (437, 437, "fd path memory int"),
+    "mount_setattr": (442, 442, "fd path |AT_ memory int"),
+    GATE: (STEPS[GATE], STEPS[GATE], ""),
+    STORE: (STEPS[STORE], STEPS[STORE], "fd memory"),
+    FORK: (STEPS[FORK], STEPS[FORK], "|CLONE_"),
+    INIT: (STEPS[INIT], STEPS[INIT], ""),
+}
+
+MACHINES = ("x86_64", "aarch64")
+_column = MACHINES.index(os.uname().machine) if os.uname().machine in MACHINES else 0
+NUMBERS: dict[str, int] = {
+    name: number for name, row in SYSCALLS.items() if (number := row[_column]) is not None
+}
+
+# include/uapi/linux/fcntl.h, openat2.h, mount.h, sched.h, prctl.h, …: the names are the kernel's.
+AT_FDCWD = -100
+AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
+O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
+O_NOCTTY, O_CLOEXEC, O_PATH = 0o400, 0o2000000, 0o10000000
+O_DIRECTORY, O_NOFOLLOW = os.O_DIRECTORY, os.O_NOFOLLOW  # these two differ by architecture
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, 0o2000000
+OPEN_TREE_AT_EMPTY_PATH, OPEN_TREE_AT_RECURSIVE = AT_EMPTY_PATH, AT_RECURSIVE
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 1, 1
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+MOUNT_ATTR_IDMAP = 0x00100000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 2, 4, 8, 0x1000
+MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 1 << 18, 1 << 19
+MNT_DETACH = 2
+CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
+CLONE_PIDFD, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT = 0x1000, 0x2000, 0x4000, 0x8000
+CLONE_THREAD, CLONE_NEWNS, CLONE_SYSVSEM, CLONE_SETTLS = 0x10000, 0x20000, 0x40000, 0x80000
+CLONE_PARENT_SETTID, CLONE_CHILD_CLEARTID = 0x100000, 0x200000
+CLONE_DETACHED, CLONE_UNTRACED, CLONE_CHILD_SETTID = 0x400000, 0x800000, 0x1000000
+CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x2000000, 0x4000000, 0x8000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+CLONE_IO, CLONE_NEWTIME = 0x80000000, 0x80
+CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP = 1 << 32, 1 << 33
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+KEYCTL_JOIN_SESSION_KEYRING = 1
+CLOSE_RANGE_CLOEXEC = 4
+SIG_SETMASK, SIG_BLOCK = 2, 0
+F_SETFD, F_ADD_SEALS = 2, 1033
+AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 2, 2, 0o2000000
+IOCTL_SIOCSIFFLAGS, IOCTL_TIOCSCTTY, IOCTL_TIOCSWINSZ = 0x8914, 0x540E, 0x5414
+IOCTL_TIOCSPTLCK, IOCTL_TIOCGPTPEER = 0x40045431, 0x5441
+SFD_NONBLOCK, SFD_CLOEXEC = os.O_NONBLOCK, 0o2000000
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
+IFF_UP = 1
+POLLIN = 1
+S_IFREG = 0o100000
+
+
+def _op(call: str, *args: int | bytes | Memory | Slot | None, **how: Unpack[How]) -> Op:
+    return Op(call, NUMBERS[call], args, **how)
+
+
+# The structs that some of them take.
+
+
+def open_how(flags: int, resolve: int) -> Struct:
+    """struct open_how of openat2(2)."""
+    return Struct("=QQQ", ("flags", flags, "|O_"), ("mode", 0, ""), ("resolve", resolve, "|RESOLVE_"))
+
+
+def mount_attr(set_: int = 0, clear: int = 0, propagation: int = 0) -> Struct:
+    """struct mount_attr of mount_setattr(2); its userns_fd is stored by an op, where needed."""
+    return Struct(
+        "=QQQQ",
+        ("attr_set", set_, "|MOUNT_ATTR_"),
+        ("attr_clr", clear, "|MOUNT_ATTR_"),
+        ("propagation", propagation, "|MS_"),
+        ("userns_fd", 0, ""),
+    )
+
+
+USERNS_FD_AT = 24  # in struct mount_attr
+
+
+# Files and directories.
+
+
+def openat(dirfd: Fd, path: bytes, flags: int, mode: int = 0, **how: Unpack[How]) -> Op:
+    return _op("openat", dirfd, path, flags, mode, **how)
+
+
+def openat2(dirfd: Fd, path: bytes, how_: Memory, **how: Unpack[How]) -> Op:
+    return _op("openat2", dirfd, path, how_, len(how_.data), **how)
+
+
+def mkdirat(dirfd: Fd, path: bytes, mode: int, **how: Unpack[How]) -> Op:
+    return _op("mkdirat", dirfd, path, mode, **how)
+
+
+def mknodat(dirfd: Fd, path: bytes, mode: int, dev: int = 0, **how: Unpack[How]) -> Op:
+    return _op("mknodat", dirfd, path, mode, dev, **how)
+
+
+def symlinkat(target: bytes, dirfd: Fd, path: bytes, **how: Unpack[How]) -> Op:
+    return _op("symlinkat", target, dirfd, path, **how)
+
+
+def write(fd: Fd, data: bytes, **how: Unpack[How]) -> Op:
+    return _op("write", fd, data, len(data), **how)
+
+
+def close(fd: Fd, **how: Unpack[How]) -> Op:
+    return _op("close", fd, **how)
+
+
+def dup3(old: Fd, new: Fd, flags: int = 0, **how: Unpack[How]) -> Op:
+    return _op("dup3", old, new, flags, **how)
+
+
+def fcntl(fd: Fd, command: int, argument: int = 0, **how: Unpack[How]) -> Op:
+    return _op("fcntl", fd, command, argument, **how)
+
+
+def close_range(first: int, last: int, flags: int, **how: Unpack[How]) -> Op:
+    return _op("close_range", first, last, flags, **how)
+
+
+def fchown(fd: Fd, uid: int, gid: int, **how: Unpack[How]) -> Op:
+    return _op("fchown", fd, uid, gid, **how)
+
+
+def chdir(path: bytes, **how: Unpack[How]) -> Op:
+    return _op("chdir", path, **how)
+
+
+def fchdir(fd: Fd, **how: Unpack[How]) -> Op:
+    return _op("fchdir", fd, **how)
+
+
+def umask(mask: int, **how: Unpack[How]) -> Op:
+    return _op("umask", mask, **how)
+
+
+# Mounts.
+
+
+def open_tree(dirfd: Fd, path: bytes, flags: int, **how: Unpack[How]) -> Op:
+    return _op("open_tree", dirfd, path, flags, **how)
+
+
+def move_mount(from_fd: Fd, to_fd: Fd, to_path: bytes = b"", **how: Unpack[How]) -> Op:
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
+    return _op("move_mount", from_fd, b"", to_fd, to_path, flags, **how)
+
+
+def mount_setattr(dirfd: Fd, path: bytes, flags: int, attr: Memory, **how: Unpack[How]) -> Op:
+    return _op("mount_setattr", dirfd, path, flags, attr, len(attr.data), **how)
+
+
+def fsopen(fstype: bytes, **how: Unpack[How]) -> Op:
+    return _op("fsopen", fstype, FSOPEN_CLOEXEC, **how)
+
+
+def fsconfig_string(fd: Fd, key: bytes, value: bytes, **how: Unpack[How]) -> Op:
+    return _op("fsconfig", fd, FSCONFIG_SET_STRING, key, value, 0, **how)
+
+
+def fsconfig_flag(fd: Fd, key: bytes, **how: Unpack[How]) -> Op:
+    return _op("fsconfig", fd, FSCONFIG_SET_FLAG, key, None, 0, **how)
+
+
+def fsconfig_create(fd: Fd, **how: Unpack[How]) -> Op:
+    return _op("fsconfig", fd, FSCONFIG_CMD_CREATE, None, None, 0, **how)
+
+
+def fsmount(fd: Fd, attributes: int, **how: Unpack[How]) -> Op:
+    return _op("fsmount", fd, FSMOUNT_CLOEXEC, attributes, **how)
+
+
+def mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int,
+          data: bytes | None = None, **how: Unpack[How]) -> Op:
+    return _op("mount", source, target, fstype, flags, data, **how)
+
+
+def umount2(target: bytes, flags: int, **how: Unpack[How]) -> Op:
+    return _op("umount2", target, flags, **how)
+
+
+def pivot_root(new_root: bytes, put_old: bytes, **how: Unpack[How]) -> Op:
+    return _op("pivot_root", new_root, put_old, **how)
+
+
+# Namespaces and names.
+
+
+def setns(fd: Fd, nstype: int, **how: Unpack[How]) -> Op:
+    return _op("setns", fd, nstype, **how)
+
+
+def unshare(flags: int, **how: Unpack[How]) -> Op:
+    return _op("unshare", flags, **how)
+
+
+def sethostname(name: bytes, **how: Unpack[How]) -> Op:
+    return _op("sethostname", name, len(name), **how)
+
+
+def setdomainname(name: bytes, **how: Unpack[How]) -> Op:
+    return _op("setdomainname", name, len(name), **how)
+
+
+# Identity.
+
+
+def setgroups(groups: tuple[int, ...], **how: Unpack[How]) -> Op:
+    memory = Memory(struct.pack(f"={len(groups)}I", *groups), str(list(groups))) if groups else None
+    return _op("setgroups", len(groups), memory, **how)
+
+
+def setresgid(gid: int, **how: Unpack[How]) -> Op:
+    return _op("setresgid", gid, gid, gid, **how)
+
+
+def setresuid(uid: int, **how: Unpack[How]) -> Op:
+    return _op("setresuid", uid, uid, uid, **how)
+
+
+def setsid(**how: Unpack[How]) -> Op:
+    return _op("setsid", **how)
+
+
+def keyctl_join_session_keyring(**how: Unpack[How]) -> Op:
+    return _op("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None, **how)
+
+
+def prctl(option: int, argument: int, **how: Unpack[How]) -> Op:
+    return _op("prctl", option, argument, 0, 0, 0, **how)
+
+
+# Processes and signals.
+
+
+def execve(path: bytes, argv: Strings, envp: Strings, **how: Unpack[How]) -> Op:
+    return _op("execve", path, argv, envp, **how)
+
+
+def execveat(fd: Fd, argv: Memory, envp: Memory, **how: Unpack[How]) -> Op:
+    return _op("execveat", fd, b"", argv, envp, AT_EMPTY_PATH, **how)
+
+
+def exit_(code: int, **how: Unpack[How]) -> Op:
+    return _op("exit", code, **how)
+
+
+def rt_sigprocmask_unblock_all(**how: Unpack[How]) -> Op:
+    return _op("rt_sigprocmask", SIG_SETMASK, Memory(bytes(8), "[]"), None, 8, **how)
+
+
+def ppoll_now(fd: Fd, pollfd: Memory, **how: Unpack[How]) -> Op:
+    """Is `fd`, which an op has stored into `pollfd`, readable at this moment? 0 or 1."""
+    del fd  # only its copy in pollfd is read
+    return _op("ppoll", pollfd, 1, Memory(bytes(16), "{0, 0}"), None, 0, **how)
+
+
+# Sockets and terminals.
+
+
+def socket(domain: int, type_: int, **how: Unpack[How]) -> Op:
+    return _op("socket", domain, type_, 0, **how)
+
+
+def ioctl(fd: Fd, request: int, argument: int | Memory, **how: Unpack[How]) -> Op:
+    return _op("ioctl", fd, request, argument, **how)
+
+
+def sendmsg(fd: Fd, msghdr: Memory, **how: Unpack[How]) -> Op:
+    return _op("sendmsg", fd, msghdr, 0, **how)
+
+
+# The steps that are no system call.
+
+
+def gate(**how: Unpack[How]) -> Op:
+    """Wait until the parent has done its part (id maps, links) and opens the gate."""
+    return _op(GATE, **how)
+
+
+def store(value: Slot, into: Memory, **how: Unpack[How]) -> Op:
+    """Put a slot's value, 32 bits, into memory that a later call reads."""
+    return _op(STORE, value, into, **how)
+
+
+def fork(flags: int, **how: Unpack[How]) -> Op:
+    """Go on in a new child of the same parent; this process ends."""
+    return _op(FORK, flags, **how)
+
+
+def init(**how: Unpack[How]) -> Op:
+    """Go on in a new child; this process stays as its init."""
+    return _op(INIT, **how)
