@@ -11,11 +11,11 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-INIT_FLAGS = (
-    "-std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -Os -ffreestanding"
-    " -fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns"
-    " -static -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack"
-).split()
+INIT_FLAGS = shlex.split(
+    "-std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -Os -ffreestanding "
+    "-fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns "
+    "-static -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack"
+)
 
 
 class BuildExt(build_ext):
@@ -29,7 +29,9 @@ class BuildExt(build_ext):
         sources = ["csrc/init.c", "csrc/child.c"]
         self.spawn([*compiler, *INIT_FLAGS, "-s", "-o", str(package / "minibox-init"), *sources])
         if not self.inplace:
-            shutil.copytree(ROOT / "rootfs" / "etc", package / "rootfs" / "etc", dirs_exist_ok=True)
+            shutil.copytree(
+                ROOT / "rootfs" / "etc", package / "skeleton" / "etc", dirs_exist_ok=True
+            )
 
 
 sys.path.insert(0, str(ROOT))

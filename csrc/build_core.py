@@ -7,9 +7,9 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-WARNINGS = "-std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror".split()
+WARNINGS = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wvla", "-Werror"]
 # The child runs on a small stack in foreign memory: no canary (it lives in Python's TLS).
-CHILD = "-O2 -fno-stack-protector -fcf-protection=none".split()
+CHILD = ["-O2", "-fno-stack-protector", "-fcf-protection=none"]
 if os.uname().machine != "x86_64":
     CHILD.remove("-fcf-protection=none")
 
@@ -26,6 +26,11 @@ ffi.set_source(
     '#include "minibox.h"',
     sources=["csrc/launch.c", "csrc/child.c"],
     include_dirs=["csrc"],
-    extra_compile_args=[*WARNINGS, "-Wno-unused-parameter", "-Wno-missing-field-initializers", *CHILD],
+    extra_compile_args=[
+        *WARNINGS,
+        "-Wno-unused-parameter",
+        "-Wno-missing-field-initializers",
+        *CHILD,
+    ],
     py_limited_api=True,
 )

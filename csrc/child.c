@@ -50,30 +50,35 @@ static long wait_at_gate(volatile uint32_t *gate) {
     return 0;
 }
 
-static long run_op(struct mb_plan *plan, const struct mb_op *op) {
-    char *arena = (char *)plan;
-    const int32_t *slots = (const int32_t *)(arena + plan->slots);
-    uint64_t a[6];
-    for (int k = 0; k < 6; k++) {
-        a[k] = op->argument[k];
-        if (op->pointers & (1 << k)) {
-            a[k] += sys_address(arena);
-        } else if (op->slots & (1 << k)) {
-            a[k] = (uint64_t)(int64_t)slots[a[k]];
-        }
+// Argument k of an op: itself, an address in the arena, or the value of a slot.
+static uint64_t argument(const struct mb_plan *plan, const struct mb_op *op, int k) {
+    uint64_t value = op->argument[k];
+    if (op->pointers & (1 << k)) {
+        return sys_address(plan) + value;
     }
+    if (op->slots & (1 << k)) {
+        const int32_t *slots = (const int32_t *)((const char *)plan + plan->slots);
+        return (uint64_t)(int64_t)slots[value];
+    }
+    return value;
+}
+
+static long run_op(struct mb_plan *plan, const struct mb_op *op) {
+    uint64_t a = argument(plan, op, 0);
+    uint64_t b = argument(plan, op, 1);
     switch (op->nr) {
     case MB_GATE:
         return wait_at_gate(&plan->gate);
     case MB_STORE:
-        *(int32_t *)(uintptr_t)a[1] = (int32_t)a[0];
+        *(int32_t *)(uintptr_t)b = (int32_t)a;
         return 0;
     case MB_FORK:
-        return mb_fork(plan, a[0]);
+        return mb_fork(plan, a);
     case MB_INIT:
         return mb_init(plan);
     default:
-        return sys6(op->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return sys6(op->nr, a, b, argument(plan, op, 2), argument(plan, op, 3),
+                    argument(plan, op, 4), argument(plan, op, 5));
     }
 }
 
@@ -127,8 +132,8 @@ static void reset_signals(void) {
 }
 
 // The child's entry: its own stack, the parent's memory, all signals blocked.
-void mb_child(void *argument) {
-    struct mb_plan *plan = argument;
+void mb_child(void *arena) {
+    struct mb_plan *plan = arena;
     if (plan->reset_signals) {
         reset_signals();
     }

@@ -38,13 +38,9 @@ static void arm_alive(struct mb_plan *plan) {
     sys6(SYS_SET_ROBUST_LIST, sys_address(&robust_list), sizeof robust_list, 0, 0, 0, 0);
 }
 
-static void disarm_alive(void) {
-    sys6(SYS_SET_ROBUST_LIST, 0, sizeof robust_list, 0, 0, 0, 0);
-}
+static void disarm_alive(void) { sys6(SYS_SET_ROBUST_LIST, 0, sizeof robust_list, 0, 0, 0, 0); }
 
-static long fork_with(uint64_t flags) {
-    return sys6(SYS_CLONE, flags, 0, 0, 0, 0, 0);
-}
+static long fork_with(uint64_t flags) { return sys6(SYS_CLONE, flags, 0, 0, 0, 0, 0); }
 
 // The namespaces that were joined act on children only, so the rest of the plan runs in one.
 // CLONE_PARENT keeps Python its parent.
@@ -117,35 +113,38 @@ static int parse_fd(const char *text) {
     return fd;
 }
 
-static struct mb_plan *map_arena(int fd) {
-    long head = sys6(SYS_MMAP, 0, sizeof(struct mb_plan), PROT_READ_WRITE, MAP_SHARED,
-                     (uint64_t)fd, 0);
-    if (head < 0 && head >= -4095) {
-        return 0;
-    }
-    const struct mb_plan *plan = (const struct mb_plan *)(uintptr_t)head;
-    if (plan->magic != MB_MAGIC) {
-        return 0;
-    }
-    long arena = sys6(SYS_MMAP, 0, plan->size, PROT_READ_WRITE, MAP_SHARED, (uint64_t)fd, 0);
-    close_fd(fd);
-    return arena < 0 && arena >= -4095 ? 0 : (struct mb_plan *)(uintptr_t)arena;
-}
-
 static _Noreturn void refuse(void) {
     static const char text[] = "minibox-init: started by minibox, not by hand\n";
     sys6(SYS_WRITE, 2, sys_address(text), sizeof text - 1, 0, 0, 0);
     sys_exit(125);
 }
 
+static void *map(int fd, uint64_t size) {
+    long address = sys6(SYS_MMAP, 0, size, PROT_READ_WRITE, MAP_SHARED, (uint64_t)fd, 0);
+    if (address <= 0 && address >= -4095) {
+        refuse();
+    }
+    return (void *)(uintptr_t)address;
+}
+
+static struct mb_plan *map_arena(int fd) {
+    const struct mb_plan *head = map(fd, sizeof *head);
+    if (head->magic != MB_MAGIC) {
+        refuse();
+    }
+    struct mb_plan *plan = map(fd, head->size);
+    close_fd(fd);
+    return plan;
+}
+
 _Noreturn void mb_start(const long *stack);
 _Noreturn void mb_start(const long *stack) {
     const char *const *arguments = (const char *const *)(stack + 1);
     int fd = stack[0] == 2 ? parse_fd(arguments[1]) : -1;
-    struct mb_plan *plan = fd < 0 ? 0 : map_arena(fd);
-    if (!plan) {
+    if (fd < 0) {
         refuse();
     }
+    struct mb_plan *plan = map_arena(fd);
     arm_alive(plan);
     mb_relocate(plan);
     long r = mb_run(plan, plan->step + 1, plan->n_ops);

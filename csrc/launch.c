@@ -110,8 +110,7 @@ static long clone_by_clone3(struct mb_plan *plan, struct mb_clone *how, uint64_t
 
 static long clone_by_clone(struct mb_plan *plan, struct mb_clone *how, void *stack_top) {
     uint64_t flags = how->flags | (uint64_t)how->exit_signal;
-    void *parent_tid =
-        how->flags & CLONE_PIDFD ? (void *)&how->pidfd : (void *)&how->parent_tid;
+    void *parent_tid = how->flags & CLONE_PIDFD ? (void *)&how->pidfd : (void *)&how->parent_tid;
     return sys_clone_onto(flags, stack_top, parent_tid, &plan->alive, how->tls, mb_child, plan);
 }
 
@@ -176,6 +175,11 @@ int mb_left(struct mb_plan *plan, int timeout_ms) {
     }
     restore_dumpable();
     return 1;
+}
+
+void mb_forget(struct mb_plan *plan) {
+    plan->alive = 0;
+    restore_dumpable();
 }
 
 long mb_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) {

@@ -12,12 +12,12 @@
 
 // One system call, or one of the four MB_* steps below. 64 bytes.
 struct mb_op {
-    int32_t nr;          // the call's number on this architecture, or MB_*
-    uint8_t pointers;    // bit k: argument k is an offset into the arena
-    uint8_t slots;       // bit k: argument k is the value of a slot
-    int16_t result;      // the slot that keeps the result, or -1
+    int32_t nr; // the call's number on this architecture, or MB_*
+    uint8_t pointers; // bit k: argument k is an offset into the arena
+    uint8_t slots; // bit k: argument k is the value of a slot
+    int16_t result; // the slot that keeps the result, or -1
     uint16_t tolerated[3]; // errnos that are not a failure here; 0 ends the list
-    uint16_t flags;      // MB_EXPECT_ZERO
+    uint16_t flags; // MB_EXPECT_ZERO
     uint64_t argument[6];
 };
 
@@ -25,37 +25,38 @@ struct mb_op {
 // child, the parent or the kernel; the child of a plan with an init may be hostile, so Python
 // checks what it reads from them.
 struct mb_plan {
-    uint32_t magic;         // MB_MAGIC
-    uint32_t size;          // bytes of the arena, the child's stack at its end included
-    uint32_t ops;           // offset of struct mb_op[n_ops]
-    uint32_t n_ops;         //
-    uint32_t n_before;      // the first n_before ops run in the parent, before clone
-    uint32_t results;       // offset of int64_t[n_ops]: what each op returned
-    uint32_t times;         // offset of uint64_t[n_ops]: CLOCK_MONOTONIC ns at its end; 0: no trace
-    uint32_t slots;         // offset of int32_t[n_slots]
-    uint32_t n_slots;       //
-    uint32_t relocations;   // offset of uint32_t[n_relocations]: where the arena holds pointers
+    uint32_t magic; // MB_MAGIC
+    uint32_t size; // bytes of the arena, the child's stack at its end included
+    uint32_t ops; // offset of struct mb_op[n_ops]
+    uint32_t n_ops; //
+    uint32_t n_before; // the first n_before ops run in the parent, before clone
+    uint32_t results; // offset of int64_t[n_ops]: what each op returned
+    uint32_t times; // offset of uint64_t[n_ops]: CLOCK_MONOTONIC ns at its end; 0: no trace
+    uint32_t slots; // offset of int32_t[n_slots]
+    uint32_t n_slots; //
+    uint32_t relocations; // offset of uint32_t[n_relocations]: where the arena holds pointers
     uint32_t n_relocations; //
-    uint32_t reset_signals; // 1: the child sets every signal to its default (not with shared handlers)
-    uint64_t base;          // live: the address for which the pointers are valid now
-    uint64_t began;         // live: CLOCK_MONOTONIC ns when the first op began
-    uint64_t robust_next;   // live: the robust list's only entry (staged plans)
-    uint32_t alive;         // live, futex: not 0, and without FUTEX_OWNER_DIED, until exec or death
-    uint32_t gate;          // live, futex: 0 shut, 1 open
-    uint32_t step;          // live: the op being run
-    int32_t error;          // live: errno of the op that failed, or 0
-    int32_t second_pid;     // live: pid of the child made by MB_FORK, or 0
-    int32_t status;         // live: wait status that MB_INIT recorded, or -1
-    char arena_fd[12];      // the arena's fd in decimal, an argument of the stage
+    uint32_t
+        reset_signals; // 1: the child sets every signal to its default (not with shared handlers)
+    uint64_t base; // live: the address for which the pointers are valid now
+    uint64_t began; // live: CLOCK_MONOTONIC ns when the first op began
+    uint64_t robust_next; // live: the robust list's only entry (staged plans)
+    uint32_t alive; // live, futex: not 0, and without FUTEX_OWNER_DIED, until exec or death
+    uint32_t gate; // live, futex: 0 shut, 1 open
+    uint32_t step; // live: the op being run
+    int32_t error; // live: errno of the op that failed, or 0
+    int32_t second_pid; // live: pid of the child made by MB_FORK, or 0
+    int32_t status; // live: wait status that MB_INIT recorded, or -1
+    char arena_fd[12]; // the arena's fd in decimal, an argument of the stage
     uint32_t unused;
 };
 
 // The steps that are no system call.
 enum {
-    MB_GATE = -1,  // wait until the parent opens the gate
+    MB_GATE = -1, // wait until the parent opens the gate
     MB_STORE = -2, // (slot value, address): put a 32-bit word into the arena
-    MB_FORK = -3,  // (clone flags): go on in a new child and let this process end; staged only
-    MB_INIT = -4,  // go on in a new child and let this process be its init; staged only
+    MB_FORK = -3, // (clone flags): go on in a new child and let this process end; staged only
+    MB_INIT = -4, // go on in a new child and let this process be its init; staged only
 };
 
 // MB_EXPECT_ZERO: a positive result is a failure as well (ppoll: the parent is gone).
@@ -64,16 +65,16 @@ enum {
 
 // What launch asks of clone3(2) beside the plan.
 struct mb_clone {
-    uint64_t flags;       // CLONE_*; exactly these reach the kernel
-    uint64_t tls;         // with CLONE_SETTLS
-    const int *set_tid;   // pids, innermost namespace first
+    uint64_t flags; // CLONE_*; exactly these reach the kernel
+    uint64_t tls; // with CLONE_SETTLS
+    const int *set_tid; // pids, innermost namespace first
     uint64_t set_tid_size; // how many
-    int32_t exit_signal;  //
-    int32_t cgroup;       // fd, with CLONE_INTO_CGROUP
-    int32_t call;         // 0: clone3, or clone where it does not exist; 2 or 3: that call only
-    int32_t pid;          // out
-    int32_t pidfd;        // out; -1 without CLONE_PIDFD
-    int32_t parent_tid;   // out, with CLONE_PARENT_SETTID
+    int32_t exit_signal; //
+    int32_t cgroup; // fd, with CLONE_INTO_CGROUP
+    int32_t call; // 0: clone3, or clone where it does not exist; 2 or 3: that call only
+    int32_t pid; // out
+    int32_t pidfd; // out; -1 without CLONE_PIDFD
+    int32_t parent_tid; // out, with CLONE_PARENT_SETTID
 };
 
 // Map a zeroed arena of so many bytes; with fd != NULL it is a sealed memfd that a stage can map.
@@ -91,6 +92,9 @@ void mb_go(struct mb_plan *plan);
 // Wait until the child has left the arena's memory by exec or death. 1 when it has, 0 after the
 // timeout. When it has, the parent's dumpable attribute is as it was before the launch.
 int mb_left(struct mb_plan *plan, int timeout_ms);
+
+// The same for a child that is known to be dead and has no way to tell.
+void mb_forget(struct mb_plan *plan);
 
 // Any system call: a value or -errno.
 long mb_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);

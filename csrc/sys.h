@@ -55,19 +55,18 @@ static inline long sys_clone_onto(uint64_t flags, void *stack_top, void *parent_
     register uint64_t r8 __asm__("r8") = tls;
     register void *r12 __asm__("r12") = (void *)entry;
     register void *r13 __asm__("r13") = argument;
-    __asm__ volatile(
-        "syscall\n\t"
-        "test %%rax, %%rax\n\t"
-        "jnz 1f\n\t"
-        "xor %%ebp, %%ebp\n\t" // the outermost frame
-        "mov %%r13, %%rdi\n\t"
-        "call *%%r12\n\t"
-        "hlt\n"
-        "1:"
-        : "=a"(result)
-        : "a"((long)SYS_CLONE), "D"(flags), "S"(stack_top), "d"(parent_tid), "r"(r10), "r"(r8),
-          "r"(r12), "r"(r13)
-        : "rcx", "r11", "memory");
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t" // the outermost frame
+                     "mov %%r13, %%rdi\n\t"
+                     "call *%%r12\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"((long)SYS_CLONE), "D"(flags), "S"(stack_top), "d"(parent_tid), "r"(r10),
+                       "r"(r8), "r"(r12), "r"(r13)
+                     : "rcx", "r11", "memory");
     return result;
 }
 
@@ -76,18 +75,17 @@ static inline long sys_clone3_onto(void *clone_args, uint64_t size, void (*entry
     long result;
     register void *r12 __asm__("r12") = (void *)entry;
     register void *r13 __asm__("r13") = argument;
-    __asm__ volatile(
-        "syscall\n\t"
-        "test %%rax, %%rax\n\t"
-        "jnz 1f\n\t"
-        "xor %%ebp, %%ebp\n\t"
-        "mov %%r13, %%rdi\n\t"
-        "call *%%r12\n\t"
-        "hlt\n"
-        "1:"
-        : "=a"(result)
-        : "a"((long)SYS_CLONE3), "D"(clone_args), "S"(size), "r"(r12), "r"(r13)
-        : "rcx", "r11", "memory");
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "mov %%r13, %%rdi\n\t"
+                     "call *%%r12\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"((long)SYS_CLONE3), "D"(clone_args), "S"(size), "r"(r12), "r"(r13)
+                     : "rcx", "r11", "memory");
     return result;
 }
 
@@ -142,17 +140,16 @@ static inline long sys_clone_onto(uint64_t flags, void *stack_top, void *parent_
     register void *x4 __asm__("x4") = child_tid;
     register void *x9 __asm__("x9") = (void *)entry;
     register void *x10 __asm__("x10") = argument;
-    __asm__ volatile(
-        "svc #0\n\t"
-        "cbnz x0, 1f\n\t"
-        "mov x29, xzr\n\t"
-        "mov x0, x10\n\t"
-        "blr x9\n\t"
-        "brk #1\n"
-        "1:"
-        : "+r"(x0)
-        : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x9), "r"(x10)
-        : "x30", "memory");
+    __asm__ volatile("svc #0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, xzr\n\t"
+                     "mov x0, x10\n\t"
+                     "blr x9\n\t"
+                     "brk #1\n"
+                     "1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x9), "r"(x10)
+                     : "x30", "memory");
     return (long)x0;
 }
 
@@ -163,17 +160,16 @@ static inline long sys_clone3_onto(void *clone_args, uint64_t size, void (*entry
     register uint64_t x1 __asm__("x1") = size;
     register void *x9 __asm__("x9") = (void *)entry;
     register void *x10 __asm__("x10") = argument;
-    __asm__ volatile(
-        "svc #0\n\t"
-        "cbnz x0, 1f\n\t"
-        "mov x29, xzr\n\t"
-        "mov x0, x10\n\t"
-        "blr x9\n\t"
-        "brk #1\n"
-        "1:"
-        : "+r"(x0)
-        : "r"(x8), "r"(x1), "r"(x9), "r"(x10)
-        : "x30", "memory");
+    __asm__ volatile("svc #0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, xzr\n\t"
+                     "mov x0, x10\n\t"
+                     "blr x9\n\t"
+                     "brk #1\n"
+                     "1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x9), "r"(x10)
+                     : "x30", "memory");
     return (long)x0;
 }
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox, a minimal container runtime built on clone namespaces.
+
+    >>> import minibox
+    >>> minibox.run(["/bin/echo", "hi"], rootfs="./rootfs").stdout
+    b'hi\\n'
+
+run(…) runs a command to its end, Container(…) holds one, clone(…) is the system call under both.
+The names below are imported when they are first used: the command line needs few of them.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+__all__ = [
+    "CannotExecute",
+    "Clone",
+    "CommandNotFound",
+    "Container",
+    "MiniboxError",
+    "Result",
+    "SetupError",
+    "SpecError",
+    "StateError",
+    "Unsupported",
+    "clone",
+    "run",
+]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.errors import (
+        CannotExecute,
+        CommandNotFound,
+        MiniboxError,
+        SetupError,
+        SpecError,
+        StateError,
+        Unsupported,
+    )
+    from minibox.runtime import Clone, Container, Result, clone, run
+
+_RUNTIME = ("Clone", "Container", "Result", "clone", "run")
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'minibox' has no attribute {name!r}")
+    if name in _RUNTIME:
+        from minibox import runtime as module
+    else:
+        from minibox import errors as module  # type: ignore[no-redef]
+    value = getattr(module, name)
+    globals()[name] = value
+    return value

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import struct
+from _thread import allocate_lock
 
 from minibox._core import ffi, lib
 from minibox.syscalls import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from minibox.plan import Image
@@ -74,7 +75,8 @@ class Child:
     @property
     def second_pid(self) -> int:
         """The pid of the child that a fork op made, in the caller's pid namespace, or 0."""
-        return max(0, self._arena.second_pid)
+        pid: int = self._arena.second_pid
+        return max(0, pid)
 
     @property
     def init_status(self) -> int | None:
@@ -86,8 +88,10 @@ class Child:
         return _report(self._image, self._arena)
 
     def close(self) -> None:
-        """Give the arena back. The child must have left it."""
+        """Give the arena back. The child must have left it, or be dead."""
         if self._arena is not None:
+            if not self._left:
+                lib.mb_forget(self._arena)
             lib.mb_arena_free(self._arena)
             self._arena = None
 
@@ -118,9 +122,18 @@ class LaunchError(OSError):
         self.report = report
 
 
-def launch(image: Image, flags: int, inputs: Mapping[str, int], *, exit_signal: int = SIGCHLD,
-           staged: bool = False, tls: int = 0, set_tid: Sequence[int] = (), cgroup: int = -1,
-           call: int = 0) -> Child:
+def launch(
+    image: Image,
+    flags: int,
+    inputs: Mapping[str, int],
+    *,
+    exit_signal: int = SIGCHLD,
+    staged: bool = False,
+    tls: int = 0,
+    set_tid: Sequence[int] = (),
+    cgroup: int = -1,
+    call: int = 0,
+) -> Child:
     """Clone a child that runs the plan. inputs: slot name -> fd. The rest is clone3(2)'s words;
     call 2 or 3 insists on clone or clone3. LaunchError when the parent's ops or the clone fail."""
     memfd = ffi.new("int *", -1)
@@ -159,26 +172,44 @@ def _close_parents(image: Image, memory: Any, memfd: int) -> None:
         os.close(memfd)
 
 
-_stage = -1
+# For the few things that are made once a process, whichever thread comes first. From _thread: the
+# import of threading is a twentieth of a cold start.
+lock = allocate_lock()
+_once: dict[tuple[int, str], int] = {}
+
+
+def once(name: str, make: Callable[[], int]) -> int:
+    """The fd that `make` gave when it was first asked for in this process."""
+    key = (os.getpid(), name)
+    with lock:
+        if key not in _once:
+            _once[key] = make()
+        return _once[key]
+
+
+def own_pidfd() -> int:
+    """A pidfd of this process, for its children to ask whether it is alive."""
+    return once("pidfd", lambda: os.pidfd_open(os.getpid()))
 
 
 def stage_fd() -> int:
-    """A memfd with a copy of the static init that nobody can write to; made once a process.
+    """A memfd with a copy of the static init that nobody can write to.
 
     Not the file itself: a container could reach it through /proc/PID/exe (CVE-2019-5736).
     """
-    global _stage
-    if _stage < 0:
-        with open(os.path.join(os.path.dirname(__file__), "minibox-init"), "rb") as file:
-            binary = file.read()
-        try:
-            fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
-        except OSError:  # before 6.3 the bit is unknown and every memfd may be executed
-            fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
-        os.write(fd, binary)
-        syscall(NUMBERS["fcntl"], fd, F_ADD_SEALS, ALL_SEALS)
-        _stage = fd
-    return _stage
+    return once("stage", _make_stage)
+
+
+def _make_stage() -> int:
+    with open(os.path.join(os.path.dirname(__file__), "minibox-init"), "rb") as file:
+        binary = file.read()
+    try:
+        fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
+    except OSError:  # before 6.3 the bit is unknown and every memfd may be executed
+        fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    os.write(fd, binary)
+    syscall(NUMBERS["fcntl"], fd, F_ADD_SEALS, ALL_SEALS)
+    return fd
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:

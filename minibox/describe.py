@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 def _names(prefix: str) -> dict[str, int]:
-    return {name: value for name, value in vars(sc).items()
-            if name.startswith(prefix) and isinstance(value, int)}
+    return {
+        name: value
+        for name, value in vars(sc).items()
+        if name.startswith(prefix) and isinstance(value, int)
+    }
 
 
 def _flags(value: int, prefix: str) -> str:
@@ -95,8 +98,9 @@ def call(op: Op) -> str:
 
 def phrase(op: Op) -> str:
     """The step in a few words for an error message: the call and what it was about."""
-    about = [arg.decode(errors="backslashreplace") for arg in op.args
-             if isinstance(arg, bytes) and arg]
+    about = [
+        arg.decode(errors="backslashreplace") for arg in op.args if isinstance(arg, bytes) and arg
+    ]
     return f"{op.call} {' '.join(about)}".strip()
 
 
@@ -122,7 +126,7 @@ def table(plan: Plan) -> str:
         lines.append(_line(f"{number:3} {side:6} {call(op)}", op))
         if op.call == "gate" and plan.uid_map:
             for name, text in (("uid_map", plan.uid_map), ("gid_map", plan.gid_map)):
-                lines.append(f'          minibox: write /proc/PID/{name} {_quoted(text)}')
+                lines.append(f"          minibox: write /proc/PID/{name} {_quoted(text)}")
     return "\n".join(lines) + "\n"
 
 

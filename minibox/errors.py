@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The errors minibox raises.
 
-    MiniboxError            exit_code 125
-    ├── SpecError           what was asked for makes no sense; says where and why
-    ├── Unsupported         this host or this version cannot; named, never silently dropped
-    ├── SetupError          a system call failed while the container was made; also an OSError
-    │   ├── CommandNotFound the command (or its interpreter, its loader) is not there; exit_code 127
-    │   └── CannotExecute   it is there and cannot be run; exit_code 126
-    └── StateError          a container is not in the state that the request needs
+MiniboxError            exit_code 125
+├── SpecError           what was asked for makes no sense; says where and why
+├── Unsupported         this host or this version cannot; named, never silently dropped
+├── SetupError          a system call failed while the container was made; also an OSError
+│   ├── CommandNotFound the command (or its interpreter, its loader) is not there; exit_code 127
+│   └── CannotExecute   it is there and cannot be run; exit_code 126
+└── StateError          a container is not in the state that the request needs
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 
-from minibox import describe
+from minibox import describe, elf
 from minibox import syscalls as sc
 from minibox.errors import CannotExecute, CommandNotFound, SetupError
 from minibox.plan import Struct
@@ -35,8 +35,18 @@ HINTS = (
     ("mount_setattr", errno.EPERM, "", NO_IDMAP),
     ("fsmount", errno.EPERM, "", NEW_PROC),
     ("fsconfig", errno.EPERM, "", NEW_PROC),
-    ("mkdirat", errno.EROFS, "", "the tree is read-only and lacks it: --volatile makes it in memory"),
-    ("mknodat", errno.EROFS, "", "the tree is read-only and lacks it: --volatile makes it in memory"),
+    (
+        "mkdirat",
+        errno.EROFS,
+        "",
+        "the tree is read-only and lacks it: --volatile makes it in memory",
+    ),
+    (
+        "mknodat",
+        errno.EROFS,
+        "",
+        "the tree is read-only and lacks it: --volatile makes it in memory",
+    ),
     ("openat2", errno.ELOOP, "proc", "it must be a directory, not a link, in the root file system"),
     ("openat2", errno.ELOOP, "sys", "it must be a directory, not a link, in the root file system"),
     ("openat2", errno.ELOOP, "dev", "it must be a directory, not a link, in the root file system"),
@@ -68,8 +78,9 @@ def failure(plan: Plan, spec: Spec | None, report: Report) -> SetupError:
     if number == errno.ESRCH and op.expect_zero:
         return SetupError(number, "the supervising process is gone", reason="set-up abandoned")
     origin = f"{op.origin} ({op.why})" if op.why else op.origin
-    return SetupError(number, describe.phrase(op), report.step + 1, len(plan.steps), origin,
-                      _hint(op, number))
+    return SetupError(
+        number, describe.phrase(op), report.step + 1, len(plan.steps), origin, _hint(op, number)
+    )
 
 
 def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
@@ -129,31 +140,10 @@ def _missing_interpreter(spec: Spec, path: bytes) -> str:
     full = path if path.startswith(b"/") else spec.cwd.rstrip(b"/") + b"/" + path
     try:
         head = tree.read(spec.root.path, full, 4096)
-        interpreter = _script_interpreter(head) or _elf_interpreter(head)
+        interpreter = elf.script_interpreter(head) or elf.loader(head)
     except (OSError, ValueError):
         return ""
     if not interpreter or tree.exists(spec.root.path, interpreter):
         return ""
     kind = "interpreter" if head.startswith(b"#!") else "loader"
     return f"its {kind} {os.fsdecode(interpreter)} does not exist in the container"
-
-
-def _script_interpreter(head: bytes) -> bytes:
-    if not head.startswith(b"#!"):
-        return b""
-    words = head[2:].partition(b"\n")[0].split()
-    return words[0] if words else b""
-
-
-def _elf_interpreter(head: bytes) -> bytes:
-    """PT_INTERP of a 64-bit little-endian ELF file (elf(5))."""
-    if head[:6] != b"\x7fELF\x02\x01" or len(head) < 64:
-        return b""
-    table = int.from_bytes(head[32:40], "little")
-    size, count = (int.from_bytes(head[at : at + 2], "little") for at in (54, 56))
-    for i in range(count):
-        entry = head[table + i * size : table + i * size + 56]
-        if len(entry) == 56 and int.from_bytes(entry[:4], "little") == 3:
-            start = int.from_bytes(entry[8:16], "little")
-            return head[start : start + int.from_bytes(entry[32:40], "little")].rstrip(b"\0")
-    return b""

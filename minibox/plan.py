@@ -69,7 +69,9 @@ class Strings(Memory):
     def __init__(self, items: Iterable[bytes]) -> None:
         self.items = tuple(items)
         size = len(self.items)
-        super().__init__(bytes(8 * (size + 1)), "", tuple(zip(range(0, 8 * size, 8), self.items)))
+        super().__init__(
+            bytes(8 * (size + 1)), "", tuple(zip(range(0, 8 * size, 8), self.items, strict=True))
+        )
 
 
 class ArenaFd(Memory):
@@ -135,8 +137,17 @@ class Image:
     __slots__ = ("blob", "n_before", "n_ops", "parents", "results", "size", "slots", "slots_at",
                  "times")  # fmt: skip
 
-    def __init__(self, blob: bytes, n_ops: int, n_before: int, results: int, times: int,
-                 slots: dict[str, int], slots_at: int, parents: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        blob: bytes,
+        n_ops: int,
+        n_before: int,
+        results: int,
+        times: int,
+        slots: dict[str, int],
+        slots_at: int,
+        parents: tuple[int, ...],
+    ) -> None:
         self.blob = blob
         self.n_ops = n_ops
         self.n_before = n_before
@@ -164,9 +175,17 @@ class Plan:
 
     __slots__ = ("before", "flags", "gid_map", "ops", "reset_signals", "staged", "uid_map")
 
-    def __init__(self, before: tuple[Op, ...], flags: int, ops: tuple[Op, ...], *,
-                 staged: bool = False, uid_map: bytes = b"", gid_map: bytes = b"",
-                 reset_signals: bool = True) -> None:
+    def __init__(
+        self,
+        before: tuple[Op, ...],
+        flags: int,
+        ops: tuple[Op, ...],
+        *,
+        staged: bool = False,
+        uid_map: bytes = b"",
+        gid_map: bytes = b"",
+        reset_signals: bool = True,
+    ) -> None:
         self.before = before
         self.flags = flags
         self.ops = ops
@@ -185,8 +204,15 @@ class Plan:
         steps = list(self.steps)
         steps[step] = steps[step].failing(number)
         split = len(self.before)
-        return Plan(tuple(steps[:split]), self.flags, tuple(steps[split:]), staged=self.staged,
-                    uid_map=self.uid_map, gid_map=self.gid_map, reset_signals=self.reset_signals)
+        return Plan(
+            tuple(steps[:split]),
+            self.flags,
+            tuple(steps[split:]),
+            staged=self.staged,
+            uid_map=self.uid_map,
+            gid_map=self.gid_map,
+            reset_signals=self.reset_signals,
+        )
 
     def encode(self, *, trace: bool = False) -> Image:
         """The block of bytes that csrc/ runs. With `trace` every op leaves the time of its end."""
@@ -201,8 +227,9 @@ class Encoder:
         self.slots: dict[str, int] = {}
         self.known: dict[bytes | int, int] = {}
         self.relocations: list[int] = []
-        self.names = tuple(self.slot(arg) for op in steps for arg in (*op.args, op.to)
-                           if isinstance(arg, Slot))
+        self.names = tuple(
+            self.slot(arg) for op in steps for arg in (*op.args, op.to) if isinstance(arg, Slot)
+        )
         n = len(steps)
         results = HEAD.size + OP.size * n
         times = results + 8 * n
@@ -212,16 +239,43 @@ class Encoder:
         ops = b"".join([self.op(op) for op in steps])
         relocations_at = self.place(struct.pack(f"={len(self.relocations)}I", *self.relocations))
         head = HEAD.pack(
-            MAGIC, 0, HEAD.size, n, len(plan.before), results, times if trace else 0,
-            slots_at, len(self.slots), relocations_at, len(self.relocations), plan.reset_signals,
-            0, 0, 0, 0, 0, 0, 0, 0, -1, b"", 0,
+            MAGIC,
+            0,
+            HEAD.size,
+            n,
+            len(plan.before),
+            results,
+            times if trace else 0,
+            slots_at,
+            len(self.slots),
+            relocations_at,
+            len(self.relocations),
+            plan.reset_signals,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            -1,
+            b"",
+            0,
         )
         middle = bytes(8 * n) + (bytes(8 * n) if trace else b"") + b"\xff" * (4 * len(self.slots))
         pad = bytes(self.start - HEAD.size - len(ops) - len(middle))
         blob = b"".join((head, ops, middle, pad, self.data))
-        self.image = Image(blob, n, len(plan.before), results, times if trace else 0,
-                           self.slots, slots_at,
-                           tuple(self.slots[op.to] for op in plan.before if op.to is not None))
+        self.image = Image(
+            blob,
+            n,
+            len(plan.before),
+            results,
+            times if trace else 0,
+            self.slots,
+            slots_at,
+            tuple(self.slots[op.to] for op in plan.before if op.to is not None),
+        )
 
     def slot(self, name: Slot) -> int:
         return self.slots.setdefault(name, len(self.slots))
@@ -268,5 +322,6 @@ class Encoder:
                 pointers |= 1 << k
         ok = (*op.ok, 0, 0, 0)[:3]
         to = -1 if op.to is None else self.slots[op.to]
-        return OP.pack(op.number, pointers, slots, to, *ok,
-                       EXPECT_ZERO if op.expect_zero else 0, *values)
+        return OP.pack(
+            op.number, pointers, slots, to, *ok, EXPECT_ZERO if op.expect_zero else 0, *values
+        )

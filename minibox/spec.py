@@ -32,7 +32,7 @@ class Record:
         cls._fields = cls._fields + own
 
     def __init__(self, *args: Any, **given: Any) -> None:
-        values = dict(zip(self._fields, args))
+        values = dict(zip(self._fields, args, strict=False))
         if len(args) > len(self._fields) or values.keys() & given.keys():
             raise TypeError(f"{type(self).__name__}: too many values, or one given twice")
         values |= given
@@ -51,7 +51,7 @@ class Record:
         return tuple([getattr(self, name) for name in self._fields])
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.astuple() == other.astuple()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.astuple() == other.astuple()
 
     def __hash__(self) -> int:
         return hash((type(self), self.astuple()))
@@ -95,7 +95,7 @@ class Join(Record):
 
 
 class IDMapping(Record):
-    """`size` ids from `container_id` on are `host_id` and following outside (user_namespaces(7))."""
+    """`size` ids from `container_id` on are `host_id` and so on outside (user_namespaces(7))."""
 
     container_id: int
     host_id: int
@@ -224,3 +224,8 @@ class Spec(Record):
     def joins(self, kind: str) -> bool:
         """Does it enter an existing one?"""
         return any(join.kind == kind for join in self.joined)
+
+    @property
+    def has_own_ids(self) -> bool:
+        """Are its ids other ones than the host's?"""
+        return self.makes("user") or self.joins("user")

@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from minibox import core, explain
+from minibox import core
 from minibox.compile import slots
 from minibox.errors import MiniboxError, StateError
 from minibox.plan import FORK
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 SIGKILL = 9
 # A child that cannot be waited for is one that a SIG_IGN for SIGCHLD, or a stranger's wait, reaped.
 LOST = "the exit status is lost: this process ignores SIGCHLD, or something else has waited"
-
-_own_pidfd: tuple[int, int] = (0, -1)
-
-
-def own_pidfd() -> int:
-    """A pidfd of this process, for its children to ask whether it is alive."""
-    global _own_pidfd
-    if _own_pidfd[0] != os.getpid():
-        _own_pidfd = (os.getpid(), os.pidfd_open(os.getpid()))
-    return _own_pidfd[1]
 
 
 class Status:
@@ -73,6 +63,8 @@ class Process:
         report = self._child.report()
         if report.error:
             self.wait()
+            from minibox import explain
+
             raise explain.failure(self.plan, self.spec, report)
 
     def report(self) -> core.Report:
@@ -121,9 +113,6 @@ class Process:
                 self.wait()
             except StateError:
                 pass
-        while not self._child.left(0.1):
-            if self._is_dead():  # killed before its memory had a bell: nobody is in the arena
-                break
         os.close(self.pidfd)
         self._child.close()
 
@@ -141,8 +130,9 @@ def select_read(fd: int, timeout: float | None) -> bool:
             return False
 
 
-def start(spec: Spec, plan: Plan, host: Host, image: Image,
-          streams: Mapping[str, int] | None = None) -> Process:
+def start(
+    spec: Spec, plan: Plan, host: Host, image: Image, streams: Mapping[str, int] | None = None
+) -> Process:
     """Launch the plan: the child is on its way when this returns. SetupError.
 
     streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
@@ -150,26 +140,29 @@ def start(spec: Spec, plan: Plan, host: Host, image: Image,
     inputs = dict(streams or {})
     try:
         if slots.PARENT in image.slots:
-            inputs[slots.PARENT] = own_pidfd()
+            inputs[slots.PARENT] = core.own_pidfd()
         if slots.STAGE in image.slots:
             inputs[slots.STAGE] = core.stage_fd()
-        if slots.USERNS in image.slots:
+        if slots.USERNS in image.slots and plan.uid_map:
             inputs[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
         child = core.launch(image, plan.flags, inputs, staged=plan.staged)
     except core.LaunchError as error:
+        from minibox import explain
+
         raise explain.launch_failure(plan, spec, error) from None
     process = Process(plan, spec, child)
     try:
         if any(op.call == FORK for op in plan.ops):
             _adopt(process, child)
         if plan.uid_map:
-            idmap.write(process.pid, plan.uid_map, plan.gid_map,
-                        deny_setgroups=not host.privileged)
+            idmap.write(process.pid, plan.uid_map, plan.gid_map, deny_setgroups=not host.privileged)
         child.go()
     except (OSError, MiniboxError) as error:
         process.close()
         if isinstance(error, MiniboxError):
             raise
+        from minibox import explain
+
         raise explain.map_failure(error) from None
     return process
 

@@ -34,6 +34,7 @@ Fd = int | Slot
 SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "write": (1, 64, "fd bytes int"),
     "close": (3, 57, "fd"),
+    "rt_sigaction": (13, 134, "int memory memory int"),
     "rt_sigprocmask": (14, 135, "=SIG_ memory memory int"),
     "ioctl": (16, 29, "fd =IOCTL_ any"),
     "sched_yield": (24, 124, ""),
@@ -93,10 +94,10 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     INIT: (STEPS[INIT], STEPS[INIT], ""),
 }
 
-MACHINES = ("x86_64", "aarch64")
-_column = MACHINES.index(os.uname().machine) if os.uname().machine in MACHINES else 0
 NUMBERS: dict[str, int] = {
-    name: number for name, row in SYSCALLS.items() if (number := row[_column]) is not None
+    name: number
+    for name, (x86_64, arm64, _) in SYSCALLS.items()
+    if (number := arm64 if os.uname().machine == "aarch64" else x86_64) is not None
 }
 
 # include/uapi/linux/fcntl.h, openat2.h, mount.h, sched.h, prctl.h, …: the names are the kernel's.
@@ -149,7 +150,9 @@ def _op(call: str, *args: int | bytes | Memory | Slot | None, **how: Unpack[How]
 
 def open_how(flags: int, resolve: int) -> Struct:
     """struct open_how of openat2(2)."""
-    return Struct("=QQQ", ("flags", flags, "|O_"), ("mode", 0, ""), ("resolve", resolve, "|RESOLVE_"))
+    return Struct(
+        "=QQQ", ("flags", flags, "|O_"), ("mode", 0, ""), ("resolve", resolve, "|RESOLVE_")
+    )
 
 
 def mount_attr(set_: int = 0, clear: int = 0, propagation: int = 0) -> Struct:
@@ -261,8 +264,14 @@ def fsmount(fd: Fd, attributes: int, **how: Unpack[How]) -> Op:
     return _op("fsmount", fd, FSMOUNT_CLOEXEC, attributes, **how)
 
 
-def mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int,
-          data: bytes | None = None, **how: Unpack[How]) -> Op:
+def mount(
+    source: bytes | None,
+    target: bytes,
+    fstype: bytes | None,
+    flags: int,
+    data: bytes | None = None,
+    **how: Unpack[How],
+) -> Op:
     return _op("mount", source, target, fstype, flags, data, **how)
 
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `main` finds the verb, and turns errors into one message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+FAILED = 125
+
+
+def main(words: list[str]) -> NoReturn:
+    """Run a command line and exit. The exit code is the container's, or 125, 126, 127."""
+    open_standard_fds()
+    try:
+        code = dispatch(words)
+        flush()
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        code = report(error)
+    # Nothing is left to undo, and the interpreter's own end takes 3 ms.
+    os._exit(code)
+
+
+def open_standard_fds() -> None:
+    """fd 0, 1 and 2 must be open, or some fd of ours would become a stream of the container."""
+    while True:
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        if fd > 2:
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
+
+
+def dispatch(words: list[str]) -> int:
+    from minibox.cli import options, quick
+
+    verb = next((verb for verb in options.VERBS if words and verb.name == words[0]), None)
+    if verb and verb.quick:
+        values = quick.parse(verb, words[1:])
+        if values is not None:
+            return execute(verb, values)
+    from minibox.cli import click_app
+
+    return click_app.run(words)
+
+
+def execute(verb: options.Verb, values: quick.Values) -> int:
+    """Import the verb's module and run it: the only import it costs is its own."""
+    __import__(verb.module)
+    code: int = sys.modules[verb.module].execute(values)
+    return code
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def report(error: Exception) -> int:
+    """Say what went wrong on stderr, once; the exit code it asks for."""
+    if os.environ.get("MINIBOX_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    from minibox.errors import MiniboxError
+
+    if isinstance(error, MiniboxError):
+        say(str(error))
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        return 128 + 13
+    text = str(error) or type(error).__name__
+    if not isinstance(error, OSError):
+        text = f"internal error: {type(error).__name__}: {text} (MINIBOX_DEBUG=1 shows where)"
+    say(text)
+    return FAILED
+
+
+def say(text: str) -> None:
+    """One message, in one write; a stderr that is closed or full is no reason to fail."""
+    data = f"minibox: {text}\n".encode(errors="backslashreplace")
+    try:
+        os.write(2, data)
+    except OSError:
+        pass
+
+
+if TYPE_CHECKING:
+    from minibox.cli import options, quick

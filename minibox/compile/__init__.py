@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     Stage = Callable[[s.Spec, Host], Iterator[Op]]
 
 BEFORE: tuple[Stage, ...] = (
+    namespaces.acquire,
     root.acquire,
     mounts.acquire,
-    namespaces.acquire,
 )
 
 STAGES: tuple[Stage, ...] = (

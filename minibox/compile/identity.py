@@ -40,7 +40,7 @@ def _become(user: User, groups: bool, why: str) -> Iterator[Op]:
 def become_root(spec: Spec, host: Host) -> Iterator[Op]:
     """Until its ids are mapped ones, files made in a user namespace would belong to nobody."""
     yield sc.umask(0o022, why="the caller's may be anything")
-    if spec.makes("user") or spec.joins("user"):
+    if spec.has_own_ids:
         yield from _become(User(), _can_set_groups(spec, host), "root of the user namespace")
 
 
@@ -50,13 +50,15 @@ def become_user(spec: Spec, host: Host) -> Iterator[Op]:
         yield sc.umask(spec.umask, why="as asked")
     user = spec.user
     if spec.makes("user"):
-        for mappings, id_, word in ((spec.uid_mappings, user.uid, "uid"),
-                                    (spec.gid_mappings, user.gid, "gid")):
+        for mappings, id_, word in (
+            (spec.uid_mappings, user.uid, "uid"),
+            (spec.gid_mappings, user.gid, "gid"),
+        ):
             if not _is_mapped(mappings, id_):
                 raise SpecError("user", f"{word} {id_} is not mapped in the user namespace")
     if user.groups and not _can_set_groups(spec, host):
         raise SpecError("user", "supplementary groups need root")
-    is_root_already = (spec.makes("user") or spec.joins("user")) and user == User()
+    is_root_already = spec.has_own_ids and user == User()
     if not is_root_already:
         yield from _become(user, _can_set_groups(spec, host), "the user asked for")
     yield sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1, why="set-uid files give nothing")

@@ -62,7 +62,7 @@ def acquire(spec: s.Spec, host: Host) -> Iterator[Op]:
     for i, mount in enumerate(spec.mounts):
         _check(i, mount)
         if isinstance(mount, s.Bind) and host.privileged:
-            for op in _bind(mount, _volume(i), mount.idmap and spec.makes("user")):
+            for op in _bind(mount, _volume(i), mount.idmap and spec.has_own_ids):
                 op.origin = _where(i, mount)
                 yield op
 
@@ -82,8 +82,9 @@ def seclude(spec: s.Spec, host: Host) -> Iterator[Op]:
     """A copy of the host's mounts is where the child begins."""
     if spec.makes("mnt"):
         attr = sc.mount_attr(propagation=sc.MS_PRIVATE)
-        yield sc.mount_setattr(sc.AT_FDCWD, b"/", sc.AT_RECURSIVE, attr,
-                               why="no mount of ours shows on the host")
+        yield sc.mount_setattr(
+            sc.AT_FDCWD, b"/", sc.AT_RECURSIVE, attr, why="no mount of ours shows on the host"
+        )
 
 
 def mount(spec: s.Spec, host: Host) -> Iterator[Op]:
@@ -113,8 +114,9 @@ def _target(path: bytes, *, directory: bool = True, links: bool = True) -> Itera
         parent = TARGET
 
 
-def _new(fstype: bytes, attributes: int, options: tuple[tuple[bytes, bytes], ...] = (),
-         to: Slot = MOUNT) -> Iterator[Op]:
+def _new(
+    fstype: bytes, attributes: int, options: tuple[tuple[bytes, bytes], ...] = (), to: Slot = MOUNT
+) -> Iterator[Op]:
     """A new file system, as a mount that is not attached yet (fsopen(2))."""
     yield sc.fsopen(fstype, to=FS, why=f"a new {fstype.decode()}")
     for key, value in options:
@@ -164,8 +166,14 @@ def dev(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     yield sc.mkdirat(DEV, b"pts", 0o755, why="terminals of its own")
     # gid 5 is tty: where only root is mapped, the slave keeps its opener's group.
     group = b",gid=5" if host.privileged else b""
-    yield sc.mount(b"devpts", b"pts", b"devpts", sc.MS_NOSUID | sc.MS_NOEXEC,
-                   b"newinstance,ptmxmode=0666,mode=0620" + group, why="terminals of its own")
+    yield sc.mount(
+        b"devpts",
+        b"pts",
+        b"devpts",
+        sc.MS_NOSUID | sc.MS_NOEXEC,
+        b"newinstance,ptmxmode=0666,mode=0620" + group,
+        why="terminals of its own",
+    )
     yield from _shared_memory(spec, mount)
 
 
@@ -174,19 +182,27 @@ def _shared_memory(spec: s.Spec, mount: s.Dev) -> Iterator[Op]:
     is_own = spec.makes("ipc") or spec.joins("ipc")
     yield sc.mkdirat(DEV, b"shm", 0o755, why="POSIX shared memory")
     if is_own:
-        yield sc.mount(b"shm", b"shm", b"tmpfs", safe, b"mode=1777,size=" + mount.shm_size,
-                       why="POSIX shared memory")
+        yield sc.mount(
+            b"shm",
+            b"shm",
+            b"tmpfs",
+            safe,
+            b"mode=1777,size=" + mount.shm_size,
+            why="POSIX shared memory",
+        )
     else:
         yield sc.mount(b"/dev/shm", b"shm", None, sc.MS_BIND | sc.MS_REC, why="ipc is shared")
     yield sc.mkdirat(DEV, b"mqueue", 0o755, why="POSIX message queues")
     if is_own or not spec.makes("user"):
         # Only the owner of an ipc namespace may mount its queues: one that is joined has another.
         tolerated = (EPERM,) if spec.joins("ipc") else ()
-        yield sc.mount(b"mqueue", b"mqueue", b"mqueue", safe, ok=tolerated,
-                       why="POSIX message queues")
+        yield sc.mount(
+            b"mqueue", b"mqueue", b"mqueue", safe, ok=tolerated, why="POSIX message queues"
+        )
     else:
-        yield sc.mount(b"/dev/mqueue", b"mqueue", None, sc.MS_BIND, ok=(ENOENT,),
-                       why="ipc is shared")
+        yield sc.mount(
+            b"/dev/mqueue", b"mqueue", None, sc.MS_BIND, ok=(ENOENT,), why="ipc is shared"
+        )
 
 
 def tmpfs(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:

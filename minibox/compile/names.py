@@ -54,6 +54,11 @@ def clocks(spec: Spec, host: Host) -> Iterator[Op]:
         offsets = spec.time_offsets
         text = b"monotonic %d 0\nboottime %d 0\n" % (offsets.monotonic, offsets.boottime)
         file = Slot("timens_offsets")
-        yield sc.openat(sc.AT_FDCWD, b"/proc/self/timens_offsets", sc.O_WRONLY | sc.O_CLOEXEC,
-                        to=file, why="the host's proc still")
+        yield sc.openat(
+            sc.AT_FDCWD,
+            b"/proc/self/timens_offsets",
+            sc.O_WRONLY | sc.O_CLOEXEC,
+            to=file,
+            why="the host's proc still",
+        )
         yield sc.write(file, text, why="the clocks' offsets")

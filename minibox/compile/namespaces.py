@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from minibox import syscalls as sc
 from minibox.compile import lifeline
-from minibox.compile.slots import ARENA, CONSOLE, LOWER, PARENT, ROOT, STAGE, STDIO
+from minibox.compile.slots import ARENA, CONSOLE, LOWER, PARENT, ROOT, STAGE, STDIO, namespace
 from minibox.errors import SpecError
 from minibox.plan import ArenaFd, Memory, Slot, Strings
 from minibox.spec import KINDS, Bind
@@ -55,7 +55,7 @@ def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     for join in spec.joined:
         yield sc.openat(
             sc.AT_FDCWD, join.path, sc.O_RDONLY | sc.O_CLOEXEC,
-            to=_slot(join.kind), why=f"the {join.kind} namespace to join",
+            to=namespace(join.kind), why=f"the {join.kind} namespace to join",
         )  # fmt: skip
 
 
@@ -63,7 +63,9 @@ def check(spec: Spec) -> None:
     kinds = [*spec.namespaces, *[join.kind for join in spec.joined]]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            raise SpecError("namespaces", f"{kind} cannot be both new and joined, or joined twice")
+            raise SpecError(
+                "namespaces", f"{kind} cannot be both new and joined, or be joined twice"
+            )
     if spec.joins("mnt") != (spec.root is None):
         raise SpecError("namespaces", "a joined mnt namespace brings its own root file system")
     if not spec.joins("mnt") and not spec.makes("mnt"):
@@ -96,7 +98,7 @@ def _inherited(spec: Spec, host: Host) -> Iterator[Slot]:
             if isinstance(mount, Bind):
                 yield Slot(f"volume{i}")
     for join in spec.joined:
-        yield _slot(join.kind)
+        yield namespace(join.kind)
     for fd in spec.redirected:
         yield STDIO[fd]
     if spec.terminal:
@@ -111,10 +113,6 @@ def join(spec: Spec, host: Host) -> Iterator[Op]:
         return
     yield from _stage(spec, host)
     for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
-        yield sc.setns(_slot(joined.kind), KINDS[joined.kind].flag, why="join it")
+        yield sc.setns(namespace(joined.kind), KINDS[joined.kind].flag, why="join it")
     yield sc.fork(new_flags(spec), why="the rest runs in a child inside")
     yield from lifeline.tie(spec, host)
-
-
-def _slot(kind: str) -> Slot:
-    return Slot(f"{kind}ns")

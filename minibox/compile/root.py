@@ -37,7 +37,7 @@ def tree(path: bytes, to: Slot, attributes: int, idmap: bool, why: str) -> Itera
     yield sc.mount_setattr(to, b"", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, attr, why=reason)
 
 
-def _tree(spec: Spec, root: Root, idmap: bool) -> Iterator[Op]:
+def _tree(root: Root, idmap: bool) -> Iterator[Op]:
     slot = LOWER if has_overlay(root) else ROOT
     return tree(root.path, slot, sc.MOUNT_ATTR_NODEV, idmap, "the root file system")
 
@@ -45,14 +45,14 @@ def _tree(spec: Spec, root: Root, idmap: bool) -> Iterator[Op]:
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     """As root the parent takes the tree: only it may apply an id map to the mount."""
     if spec.root and host.privileged:
-        yield from _tree(spec, spec.root, spec.makes("user"))
+        yield from _tree(spec.root, spec.has_own_ids)
 
 
 def attach(spec: Spec, host: Host) -> Iterator[Op]:
     if not spec.root:
         return
     if not host.privileged:
-        yield from _tree(spec, spec.root, False)
+        yield from _tree(spec.root, False)
     if has_overlay(spec.root):
         yield from _overlay(spec.root)
     yield sc.move_mount(ROOT, sc.AT_FDCWD, b"/", why="on top of the old root")

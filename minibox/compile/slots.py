@@ -3,9 +3,16 @@
 
 from minibox.plan import Slot
 
+
+def namespace(kind: str) -> Slot:
+    """A namespace's fd."""
+    return Slot(f"{kind}ns")
+
+
 # Inputs: launch fills them.
 PARENT = Slot("parent")  # a pidfd of the supervising process
-USERNS = Slot("userns")  # a user namespace with the container's id map, for idmapped mounts
+# A user namespace with the container's id map, for idmapped mounts; the joined one, if one is.
+USERNS = namespace("user")
 CONSOLE = Slot("console")  # a socket that takes the pty's master
 STAGE = Slot("stage")  # the sealed memfd of minibox-init
 ARENA = Slot("arena")  # the memfd of the plan itself

@@ -22,7 +22,7 @@ RANGE = 65536
 FIRST, RANGES = 1 << 30, 8192
 SIGKILL = 9
 
-_userns: tuple[int, tuple[bytes, bytes], int] | None = None
+_userns: dict[tuple[int, bytes, bytes], int] = {}
 
 
 def choose(host: Host) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
@@ -56,15 +56,11 @@ def userns(uid_map: bytes, gid_map: bytes) -> int:
 
     mount_setattr copies the maps, so one namespace serves all mounts with the same maps.
     """
-    global _userns
-    key = (uid_map, gid_map)
-    if _userns and _userns[:2] == (os.getpid(), key):
-        return _userns[2]
-    fd = _make_userns(uid_map, gid_map)
-    if _userns and _userns[0] == os.getpid():
-        os.close(_userns[2])
-    _userns = (os.getpid(), key, fd)
-    return fd
+    key = (os.getpid(), uid_map, gid_map)
+    with core.lock:
+        if key not in _userns:
+            _userns[key] = _make_userns(uid_map, gid_map)
+        return _userns[key]
 
 
 def _make_userns(uid_map: bytes, gid_map: bytes) -> int:

@@ -1,0 +1,66 @@
+# make run              a shell in a container (make run CMD='echo hello': one command)
+# make test             every check and every test; as root, or with sudo
+# make check            the linters alone
+# make bench            speed against its peers, written to benchmarks/out/
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := $(shell find minibox csrc bin rootfs/etc -type f -not -path '*__pycache__*') setup.py pyproject.toml
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+export CMD
+.SILENT:
+.PHONY: run setup test check lint-c bench clean
+
+run: setup
+	if [ -n "$$CMD" ]; then exec $(BIN)/minibox run ./rootfs /bin/sh -c "$$CMD"; \
+	else exec $(BIN)/minibox run ./rootfs /bin/sh; fi
+
+setup: .venv/installed rootfs/bin/busybox
+
+.venv/created:
+	PYTHON=$(PYTHON) tools/setup run </dev/null
+	$(PYTHON) -m venv .venv
+	$(PIP) install 'setuptools>=77' 'cffi>=1.15' wheel
+	touch $@
+
+.venv/installed: .venv/created $(SOURCES)
+	$(PIP) install --no-build-isolation --force-reinstall --no-deps .
+	$(PIP) install --no-build-isolation .
+	touch $@
+
+rootfs/bin/busybox: .venv/installed
+	$(BIN)/minibox rootfs build rootfs
+	touch -c $@
+
+.venv/tested: .venv/installed
+	PYTHON=$(PYTHON) tools/setup test </dev/null
+	$(PIP) install --no-build-isolation '.[test,check]'
+	touch $@
+
+test: setup .venv/tested check
+	$(SUDO) $(BIN)/pytest tests
+
+check: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.c csrc/*.h benchmarks/*.c
+	$(MAKE) lint-c
+
+# The C code as the compiler's analyser, a linter and the other architecture see it.
+lint-c: .venv/tested
+	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance \
+		--inline-suppr --suppress=missingIncludeSystem csrc/*.c
+	for file in csrc/*.c; do \
+		gcc -std=gnu11 -Wall -Wextra -Werror -fanalyzer -O2 -c $$file -o /dev/null || exit 1; \
+		aarch64-linux-gnu-gcc -std=gnu11 -Wall -Wextra -Werror -O2 -c $$file -o /dev/null || exit 1; \
+	done
+
+bench: setup
+	PYTHON=$(PYTHON) tools/setup bench </dev/null
+	$(PIP) install matplotlib
+	$(SUDO) $(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

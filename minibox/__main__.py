@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m minibox`, and what bin/minibox starts without site (see there)."""
+
+import os
+import sys
+
+if "site" not in sys.modules:
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from minibox.cli import main
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""click's side: help, completion and usage errors, from the table in options.py."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import minibox
+from minibox import cli
+from minibox.cli.options import FLAG, LIST, VERBS, Option, Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def run(words: list[str]) -> int:
+    """Run a command line; a usage error is 125, as every failure of minibox's own."""
+    try:
+        code = app.main(args=words, prog_name="minibox", standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "minibox"
+        cli.say(f"{error.format_message()}\n  hint: {where} --help")
+        return cli.FAILED
+    except click.ClickException as error:
+        cli.say(error.format_message())
+        return cli.FAILED
+    except click.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _parameter(option: Option) -> click.Option:
+    if option.kind == FLAG:
+        return click.Option([*option.names, option.field], is_flag=True, help=option.help)
+    return click.Option(
+        [*option.names, option.field],
+        multiple=option.kind == LIST,
+        metavar=option.metavar,
+        help=option.help,
+    )
+
+
+def _command(verb: Verb) -> click.Command:
+    def callback(args: tuple[str, ...], **values: Any) -> int:
+        given = {
+            field: list(value) if isinstance(value, tuple) else value
+            for field, value in values.items()
+        }
+        return cli.execute(verb, {**given, "args": list(args)})
+
+    wanted = len(verb.arguments)
+    argument = click.Argument(
+        ["args"],
+        nargs=-1,
+        required=wanted > 0,
+        type=click.UNPROCESSED,
+        metavar=" ".join(verb.arguments),
+    )
+    parameters: list[click.Parameter] = [_parameter(option) for option in verb.options]
+
+    class Command(click.Command):
+        def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+            rest = super().parse_args(ctx, args)
+            if len(ctx.params.get("args") or ()) < wanted and not ctx.resilient_parsing:
+                raise click.UsageError(f"missing {verb.arguments[-1].rstrip('…')}", ctx)
+            return rest
+
+    settings = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+    return Command(
+        verb.name,
+        callback=callback,
+        params=[*parameters, argument],
+        help=verb.help,
+        context_settings=settings,
+    )
+
+
+@click.group(context_settings={"max_content_width": 100})
+@click.version_option(minibox.__version__, message="%(prog)s %(version)s")
+def app() -> None:
+    """A minimal container runtime built on clone namespaces."""
+
+
+for _verb in VERBS:
+    app.add_command(_command(_verb))
+
+
+@app.group()
+def rootfs() -> None:
+    """Root file systems."""
+
+
+@rootfs.command()
+@click.argument("directory", type=click.Path(path_type=str))
+@click.option("--from-host", is_flag=True, help="Copy the host's shell instead of a busybox.")
+def build(directory: str, from_host: bool) -> None:
+    """Make a small root file system in DIRECTORY, from a static busybox where there is one."""
+    from minibox import rootfs as recipe
+
+    for line in recipe.build(directory, from_host=from_host):
+        print(line, file=sys.stderr)

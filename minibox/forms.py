@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The texts that people write for volumes, durations, namespaces: text -> value, or SpecError.
+
+Pure: what a text says is decided here, whether the host has it is not.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+
+from minibox import syscalls as sc
+from minibox.errors import SpecError
+from minibox.spec import KINDS, Join, Tmpfs
+
+MOUNT_WORDS = {
+    "ro": (sc.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, sc.MOUNT_ATTR_RDONLY),
+    "nosuid": (sc.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, sc.MOUNT_ATTR_NOSUID),
+    "nodev": (sc.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, sc.MOUNT_ATTR_NODEV),
+    "noexec": (sc.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, sc.MOUNT_ATTR_NOEXEC),
+}
+SAFE = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _words(option: str, text: str) -> tuple[int, list[str]]:
+    """Mount words as MOUNT_ATTR_*, over the safe ones; and the words that are none."""
+    attributes, rest = SAFE, []
+    for word in filter(None, text.split(",")):
+        if word in MOUNT_WORDS:
+            add, remove = MOUNT_WORDS[word]
+            attributes = attributes & ~remove | add
+        else:
+            rest.append(word)
+    return attributes, rest
+
+
+def target(option: str, text: str) -> bytes:
+    """An absolute path inside the container, normalised."""
+    if not text.startswith("/"):
+        raise SpecError(option, f"{text!r}: the path inside must be absolute")
+    path = posixpath.normpath("/" + text.lstrip("/"))
+    if path == "/":
+        raise SpecError(option, "nothing can be mounted over the whole root")
+    return os.fsencode(path)
+
+
+def volume(text: str) -> tuple[str, bytes, int, bool]:
+    """`SRC:DST[:WORD,…]` as (source, target, MOUNT_ATTR_*, idmap)."""
+    option = "--volume"
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not parts[0]:
+        raise SpecError(option, f"{text!r}: write SOURCE:TARGET[:ro,…]")
+    attributes, rest = _words(option, parts[2] if len(parts) == 3 else "")
+    idmap = "noidmap" not in rest
+    unknown = [word for word in rest if word not in ("idmap", "noidmap")]
+    if unknown:
+        known = ", ".join([*MOUNT_WORDS, "idmap", "noidmap"])
+        raise SpecError(option, f"{text!r}: {unknown[0]!r} is none of {known}")
+    return parts[0], target(option, parts[1]), attributes, idmap
+
+
+def tmpfs(text: str) -> Tmpfs:
+    """`DST[:size=64m,mode=0755,ro,…]`."""
+    option = "--tmpfs"
+    path, _, words = text.partition(":")
+    attributes, rest = _words(option, words)
+    given = {"size": "", "mode": "1777"}
+    for word in rest:
+        key, _, value = word.partition("=")
+        if key not in given:
+            known = ", ".join([*MOUNT_WORDS, "size=", "mode="])
+            raise SpecError(option, f"{text!r}: {word!r} is none of {known}")
+        given[key] = value
+    if not _is_mode(given["mode"]):
+        raise SpecError(option, f"{text!r}: mode is an octal number up to 7777")
+    if given["size"]:
+        size(option, given["size"])
+    return Tmpfs(target(option, path), attributes, given["size"].encode(), given["mode"].encode())
+
+
+def _is_mode(text: str) -> bool:
+    is_octal = bool(text) and all(digit in "01234567" for digit in text)
+    return is_octal and int(text, 8) <= 0o7777
+
+
+def size(option: str, text: str) -> bytes:
+    """A size as tmpfs(5) takes it: 65536, 64k, 512m, 2g, 50%."""
+    number = text[:-1] if text[-1:].lower() in tuple("kmgt%") else text
+    if not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise SpecError(option, f"{text!r} is no size; write 512m, 2g or 50%")
+    return text.encode()
+
+
+def duration(option: str, text: str) -> float:
+    """`1.5`, `500ms`, `30s`, `5m`, `2h` in seconds."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(number) :] or "s"
+    try:
+        seconds = float(number) * UNITS[unit]
+    except (ValueError, KeyError):
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise SpecError(option, f"{text!r} is no duration; write 1.5, 500ms, 30s, 5m or 2h")
+    return seconds
+
+
+def integer(option: str, text: str) -> int:
+    """A signed decimal number of at most 18 digits."""
+    digits = text.lstrip("+-")
+    if (
+        not digits.isascii()
+        or not digits.isdigit()
+        or len(digits) > 18
+        or len(text) > len(digits) + 1
+    ):
+        raise SpecError(option, f"{text!r} is no whole number")
+    return int(text)
+
+
+def kinds(option: str, text: str) -> list[str]:
+    """`net,ipc`: kinds of namespaces."""
+    found = [kind for kind in text.split(",") if kind]
+    for kind in found:
+        if kind not in KINDS:
+            raise SpecError(option, f"{kind!r} is none of {', '.join(KINDS)}")
+    return found
+
+
+def join(text: str) -> Join:
+    """`net=1234` or `net=/run/netns/blue`."""
+    option = "--join"
+    kind, equals, where = text.partition("=")
+    if not equals or not where:
+        raise SpecError(option, f"{text!r}: write KIND=PID or KIND=PATH")
+    kinds(option, kind or "?")
+    if where.isascii() and where.isdigit():
+        return Join(kind, f"/proc/{int(where)}/ns/{kind}".encode())
+    return Join(kind, os.fsencode(os.path.abspath(where)))
+
+
+def hostname(option: str, text: str) -> bytes:
+    """A name of at most 64 bytes, the kernel's limit (sethostname(2))."""
+    name = os.fsencode(text)
+    if not name or len(name) > 64 or b"\0" in name:
+        raise SpecError(option, f"{text!r} must have 1 to 64 bytes")
+    return name
+
+
+def variables(option: str, items: list[str]) -> dict[bytes, bytes | None]:
+    """`NAME=VALUE`, or `NAME` alone (the caller's value, None here); the last of a name wins."""
+    found: dict[bytes, bytes | None] = {}
+    for item in items:
+        name, equals, value = os.fsencode(item).partition(b"=")
+        if not name:
+            raise SpecError(option, f"{item!r}: a variable needs a name")
+        found.pop(name, None)
+        found[name] = value if equals else None
+    return found

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: the trees, the command, the guard against leaks, the rule about skips."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+COMMAND = Path(sys.executable).with_name("minibox")
+PR_SET_CHILD_SUBREAPER = 36
+
+# A skip is a claim that this machine cannot. As root these are the only ones believed: the start of
+# the reason given -> why it may be so.
+REASONED_SKIPS = {
+    "this kernel has no": "a kernel feature that was probed for",
+    "CAP_SYS_RESOURCE is missing": "limits cannot be raised in this sandbox",
+}
+
+
+def pytest_runtest_makereport(item, call):  # noqa: ARG001
+    """As root a skip without a believed reason is a failure."""
+    if call.excinfo is None or not call.excinfo.errisinstance(pytest.skip.Exception):
+        return
+    reason = str(call.excinfo.value)
+    if os.geteuid() == 0 and not reason.startswith(tuple(REASONED_SKIPS)):
+        try:
+            pytest.fail(f"skipped as root, and not on the list of reasons: {reason}", pytrace=False)
+        except pytest.fail.Exception:
+            call.excinfo = pytest.ExceptionInfo.from_current()
+
+
+def pytest_collection_modifyitems(items):
+    """Everything outside unit/ runs containers as root."""
+    for item in items:
+        if "unit" not in Path(item.fspath).parts:
+            item.fixturenames.insert(0, "no_leaks")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def subreaper():
+    """Whatever a test orphans becomes a child of pytest, where the guard finds it."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _descendants(pid: int) -> set[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        threads = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+    children = {int(child) for child in text.split()}
+    for thread in threads:
+        try:
+            children |= {int(c) for c in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()}
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return children.union(*[_descendants(child) for child in children])
+
+
+def _cgroups() -> set[str]:
+    return {path for path, _, _ in os.walk("/sys/fs/cgroup") if "minibox" in path}
+
+
+def _temporary() -> set[str]:
+    found = set()
+    for directory in ("/tmp", "/run", "/dev/shm", "/var/tmp"):
+        if os.path.isdir(directory):
+            found |= {f"{directory}/{name}" for name in os.listdir(directory) if "minibox" in name}
+    return found
+
+
+def _host_state() -> dict[str, object]:
+    return {
+        "processes": _descendants(os.getpid()),
+        "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
+        "cgroups": _cgroups(),
+        "interfaces": set(os.listdir("/sys/class/net")),
+        "fds": set(os.listdir("/proc/self/fd")),
+        "temporary files": _temporary(),
+        "host name": os.uname().nodename,
+    }
+
+
+def _reap() -> None:
+    """Orphans that have ended and were handed to us."""
+    for pid in _descendants(os.getpid()):
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+
+
+@pytest.fixture
+def no_leaks(subreaper, warm):
+    """Compares the host before and after a test: a second is given to what ends by itself."""
+    before = _host_state()
+    yield
+    deadline = time.monotonic() + 2
+    while (after := _host_state()) != before and time.monotonic() < deadline:
+        _reap()
+    changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+    assert not changed, f"the test left something behind: {changed}"
+
+
+@pytest.fixture(scope="session")
+def warm(rootfs):
+    """What minibox makes once a process (a user namespace, a sealed memfd) is there already."""
+    if os.geteuid() == 0:
+        import minibox
+
+        minibox.run(["/bin/true"], rootfs=rootfs, init=True)
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> str:
+    """The bundled root file system, built by make. Not to be changed: see `tree`."""
+    path = REPOSITORY / "rootfs"
+    assert (path / "bin/busybox").exists(), "run make setup first"
+    return str(path)
+
+
+@pytest.fixture
+def tree(rootfs, tmp_path) -> Path:
+    """A root file system of the test's own."""
+    path = tmp_path / "rootfs"
+    shutil.copytree(rootfs, path, symlinks=True)
+    return path
+
+
+def run_cli(*words: object, **options: object) -> subprocess.CompletedProcess:
+    """Run the installed command; stdout and stderr are bytes; 60 s at most."""
+    options.setdefault("capture_output", True)
+    options.setdefault("timeout", 60)
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([str(COMMAND), *[str(word) if not isinstance(word, bytes) else word for word in words]], **options)
+
+
+@pytest.fixture
+def cli():
+    """`cli("run", tree, "/bin/true")` -> CompletedProcess."""
+    return run_cli
