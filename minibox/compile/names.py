@@ -46,7 +46,8 @@ def loopback(spec: Spec, host: Host) -> Iterator[Op]:
 
 
 def clocks(spec: Spec, host: Host) -> Iterator[Op]:
-    """A time namespace is entered by exec; its offsets are fixed by then (time_namespaces(7))."""
+    """A time namespace is entered by exec; its offsets are fixed by then (time_namespaces(7)).
+    Before any change of ids: that clears dumpable, and /proc/self would be the host root's."""
     if not spec.makes("time"):
         return
     yield sc.unshare(sc.CLONE_NEWTIME, why="entered by exec")
