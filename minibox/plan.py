@@ -88,8 +88,8 @@ class Offset(Memory):
 
     __slots__ = ("at", "memory")
 
-    def __init__(self, memory: Memory, at: int) -> None:
-        super().__init__(b"", f"&{memory.text}+{at}")
+    def __init__(self, memory: Memory, at: int, text: str) -> None:
+        super().__init__(b"", text)
         self.memory = memory
         self.at = at
 

@@ -25,7 +25,7 @@ REASONED_SKIPS = {
 }
 
 
-def pytest_runtest_makereport(item, call):  # noqa: ARG001
+def pytest_runtest_makereport(item, call):
     """As root a skip without a believed reason is a failure."""
     if call.excinfo is None or not call.excinfo.errisinstance(pytest.skip.Exception):
         return
@@ -59,7 +59,9 @@ def _descendants(pid: int) -> set[int]:
     children = {int(child) for child in text.split()}
     for thread in threads:
         try:
-            children |= {int(c) for c in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()}
+            children |= {
+                int(c) for c in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+            }
         except (FileNotFoundError, ProcessLookupError):
             pass
     return children.union(*[_descendants(child) for child in children])
@@ -141,7 +143,10 @@ def run_cli(*words: object, **options: object) -> subprocess.CompletedProcess:
     options.setdefault("timeout", 60)
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([str(COMMAND), *[str(word) if not isinstance(word, bytes) else word for word in words]], **options)
+    return subprocess.run(
+        [str(COMMAND), *[str(word) if not isinstance(word, bytes) else word for word in words]],
+        **options,
+    )
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def open_pty(spec: Spec, host: Host) -> Iterator[Op]:
     yield sc.ioctl(SLAVE, sc.IOCTL_TIOCSWINSZ, window, why="the right size from the start")
     if spec.user.uid:
         yield sc.fchown(SLAVE, spec.user.uid, -1, why="the user's terminal")
-    yield sc.store(MASTER, Offset(rights, CMSG_FD_AT), why="for the next call")
+    yield sc.store(MASTER, Offset(rights, CMSG_FD_AT, "&SCM_RIGHTS"), why="for the next call")
     yield sc.sendmsg(CONSOLE, header, why="minibox keeps the master")
     yield sc.mknodat(DEV, b"console", sc.S_IFREG | 0o620, why="/dev/console is the terminal")
     yield sc.open_tree(

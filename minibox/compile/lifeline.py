@@ -39,5 +39,5 @@ def check(spec: Spec, host: Host) -> Iterator[Op]:
         return
     pollfd = Memory(struct.pack("=ihh", -1, sc.POLLIN, 0), "[{fd=@parent, events=POLLIN}]")
     yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="a change of ids has cleared it")
-    yield sc.store(PARENT, Offset(pollfd, 0), why="for the next call")
+    yield sc.store(PARENT, Offset(pollfd, 0, "&pollfd.fd"), why="for the next call")
     yield sc.ppoll_now(PARENT, pollfd, expect_zero=True, why="minibox must be alive now")

@@ -32,7 +32,9 @@ def tree(path: bytes, to: Slot, attributes: int, idmap: bool, why: str) -> Itera
     yield sc.open_tree(sc.AT_FDCWD, path, CLONE_TREE, to=to, why=why)
     attr = sc.mount_attr(set_=attributes | (sc.MOUNT_ATTR_IDMAP if idmap else 0))
     if idmap:
-        yield sc.store(USERNS, Offset(attr, sc.USERNS_FD_AT), why="whose id map to apply")
+        yield sc.store(
+            USERNS, Offset(attr, sc.USERNS_FD_AT, "&userns_fd"), why="whose id map to apply"
+        )
     reason = "its files look as on the host" if idmap else "no device node of the tree works"
     yield sc.mount_setattr(to, b"", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, attr, why=reason)
 
