@@ -65,7 +65,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "gettid": (186, 178, ""),
     "exit_group": (231, 94, "int"),
     "keyctl": (250, 219, "=KEYCTL_ path"),
-    "openat": (257, 56, "fd path |O_ octal"),
+    "openat": (257, 56, "fd path |O_"),
     "mkdirat": (258, 34, "fd path octal"),
     "mknodat": (259, 33, "fd path mode int"),
     "symlinkat": (266, 36, "path fd path"),
@@ -126,7 +126,7 @@ CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 CLONE_IO, CLONE_NEWTIME = 0x80000000, 0x80
 CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP = 1 << 32, 1 << 33
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 SIG_SETMASK, SIG_BLOCK = 2, 0
@@ -172,8 +172,8 @@ USERNS_FD_AT = 24  # in struct mount_attr
 # Files and directories.
 
 
-def openat(dirfd: Fd, path: bytes, flags: int, mode: int = 0, **how: Unpack[How]) -> Op:
-    return _op("openat", dirfd, path, flags, mode, **how)
+def openat(dirfd: Fd, path: bytes, flags: int, **how: Unpack[How]) -> Op:
+    return _op("openat", dirfd, path, flags, **how)
 
 
 def openat2(dirfd: Fd, path: bytes, how_: Memory, **how: Unpack[How]) -> Op:

@@ -112,6 +112,7 @@ def join(spec: Spec, host: Host) -> Iterator[Op]:
     if not spec.joined:
         return
     yield from _stage(spec, host)
+    yield sc.prctl(sc.PR_SET_DUMPABLE, 0, why="no peer inside may look into this process")
     for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
         yield sc.setns(namespace(joined.kind), KINDS[joined.kind].flag, why="join it")
     yield sc.fork(new_flags(spec), why="the rest runs in a child inside")
