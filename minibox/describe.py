@@ -131,7 +131,7 @@ def table(plan: Plan) -> str:
 
 
 def _line(text: str, op: Op) -> str:
-    return f"{text:<78} # {op.origin}: {op.why}"
+    return f"{text:<78} # {op.origin.partition(', ')[2] or op.origin}: {op.why}"
 
 
 def traced(plan: Plan, results: list[int], micros: list[float], last: int) -> str:

@@ -27,8 +27,8 @@ NO_USERNS = (
     "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
 )
 NEW_PROC = (
-    "a new proc needs a pid namespace of the container's own (drop --share pid), "
-    "and a /proc on the host that nothing covers"
+    "a new proc needs a pid namespace that the container's user namespace owns (drop --share pid; "
+    "join user as well, or --userns host), and a /proc on the host that nothing covers"
 )
 # (call, errno, a text that must occur in the op's strings) -> hint; the first that fits.
 HINTS = (
@@ -77,10 +77,11 @@ def failure(plan: Plan, spec: Spec | None, report: Report) -> SetupError:
     number = report.error
     if number == errno.ESRCH and op.expect_zero:
         return SetupError(number, "the supervising process is gone", reason="set-up abandoned")
-    origin = f"{op.origin} ({op.why})" if op.why else op.origin
-    return SetupError(
-        number, describe.phrase(op), report.step + 1, len(plan.steps), origin, _hint(op, number)
-    )
+    # "mounts[0], proc on /proc": where in the request, and what it is about.
+    place, _, thing = op.origin.partition(", ")
+    what = f"mount {thing}" if thing else describe.phrase(op)
+    origin = f"{place} ({op.call}: {op.why})" if op.why else place
+    return SetupError(number, what, report.step + 1, len(plan.steps), origin, _hint(op, number))
 
 
 def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:

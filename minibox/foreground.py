@@ -137,14 +137,14 @@ class Foreground:
         """Pass a signal on, as the terminal or the shell would have sent it to the command.
 
         What the terminal sends goes to the command's whole process group, as for any foreground
-        job; what a process sends, to the command.
+        job; what a process sends, to the command. An init is in that group and forwards.
         """
         if signal == CHLD:
             return
         if signal == WINCH and self.streams:
             self.streams.resized()
             return
-        if from_terminal:
+        if from_terminal and not self.process.spec.init:
             self._signal_group(signal)
         else:
             self.process.kill(signal)

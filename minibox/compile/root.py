@@ -41,7 +41,9 @@ def tree(path: bytes, to: Slot, attributes: int, idmap: bool, why: str) -> Itera
 
 def _tree(root: Root, idmap: bool) -> Iterator[Op]:
     slot = LOWER if has_overlay(root) else ROOT
-    return tree(root.path, slot, sc.MOUNT_ATTR_NODEV, idmap, "the root file system")
+    for op in tree(root.path, slot, sc.MOUNT_ATTR_NODEV, idmap, "the root file system"):
+        op.origin = f"root, {root.path.decode(errors='replace')}"
+        yield op
 
 
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:
