@@ -29,7 +29,11 @@ def has_overlay(root: Root) -> bool:
 
 def tree(path: bytes, to: Slot, attributes: int, idmap: bool, why: str) -> Iterator[Op]:
     """A detached copy of the mounts at `path`, with these attributes."""
-    yield sc.open_tree(sc.AT_FDCWD, path, CLONE_TREE, to=to, why=why)
+    flags = CLONE_TREE
+    if idmap and path == b"/":
+        # Below lie the host's proc, sys and dev, which nobody wants and which take no id map.
+        flags &= ~sc.OPEN_TREE_AT_RECURSIVE
+    yield sc.open_tree(sc.AT_FDCWD, path, flags, to=to, why=why)
     attr = sc.mount_attr(set_=attributes | (sc.MOUNT_ATTR_IDMAP if idmap else 0))
     if idmap:
         yield sc.store(
