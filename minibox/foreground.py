@@ -211,6 +211,8 @@ def run(
     if not spec.makes("pid"):
         # What the command leaves behind becomes a child of ours, to be ended with it.
         core.syscall(sc.NUMBERS["prctl"], PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if streams:
+        streams.open()
     image = plan.encode(trace=show is not None)
     process = start(spec, plan, host, image, streams.inputs if streams else {})
     try:

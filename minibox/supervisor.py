@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from _thread import allocate_lock
 
 from minibox import core
 from minibox.compile import slots
@@ -46,6 +47,7 @@ class Process:
         self.pidfd = child.pidfd
         self._child = child
         self._status: Status | None = None
+        self._reaping = allocate_lock()
 
     def is_started(self, timeout: float = 0) -> bool:
         """Has the command been exec'd (or has set-up failed, or the process died)?"""
@@ -88,7 +90,8 @@ class Process:
         if self._status is None:
             if not select_read(self.pidfd, timeout):
                 return None
-            self._status = self._reap()
+            with self._reaping:
+                self._status = self._status or self._reap()
         return self._status
 
     def _reap(self) -> Status:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     terminals = tuple(fd for fd in range(3) if os.isatty(fd)) if values.get("tty") else ()
-    spec, here, _ = run.prepare(values, terminals=terminals)
+    spec, here = run.prepare(values, terminals=terminals)
     plan = compile(spec, here)
     if values.get("json"):
         import json

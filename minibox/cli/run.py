@@ -15,19 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minibox.cli.quick import Values
     from minibox.host import Host
-    from minibox.plan import Plan
-    from minibox.resources.console import Streams
     from minibox.spec import Spec
     from minibox.supervisor import Process
 
 
-def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host, bool]:
-    """The Spec of a command line, the host, and whether the container gets a pty."""
+def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host]:
+    """The Spec of a command line and the host; `terminals` are those of fd 0, 1, 2 that are one."""
     args: list[str] = values["args"]  # type: ignore[assignment]
     here = host.probe()
     spec = request.build(args[1:], args[0], values, here)  # type: ignore[arg-type]
-    pty = _wants_pty(values, terminals)
-    if pty:
+    if _wants_pty(values, terminals):
         from minibox.resources import console
 
         rows, columns = console.window_size(0)
@@ -39,7 +36,7 @@ def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host, 
         )
     elif terminals:
         spec = spec.replace(redirected=terminals)
-    return spec, here, pty
+    return spec, here
 
 
 def _wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
@@ -53,42 +50,33 @@ def _wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
 
 
 def execute(values: Values) -> int:
-    text: str = values.get("timeout") or ""  # type: ignore[assignment]
-    timeout = forms.duration("--timeout", text) if text else None
+    limit: str = values.get("timeout") or ""  # type: ignore[assignment]
+    timeout = forms.duration("--timeout", limit) if limit else None
     terminals = tuple(fd for fd in range(3) if os.isatty(fd))
-    spec, here, pty = prepare(values, terminals=terminals)
+    spec, here = prepare(values, terminals=terminals)
     plan = compile(spec, here)
-    trace = bool(values.get("trace"))
-    if not terminals:
-        return _run(spec, plan, here, None, timeout, trace, text)
-    from minibox.resources.console import Streams
+    show = _show if values.get("trace") else None
+    streams = None
+    if terminals:
+        from minibox.resources.console import Streams
 
-    with Streams(terminals, pty) as streams:
-        streams.open()
-        return _run(spec, plan, here, streams, timeout, trace, text)
-
-
-def _run(
-    spec: Spec,
-    plan: Plan,
-    here: Host,
-    streams: Streams | None,
-    timeout: float | None,
-    trace: bool,
-    timeout_text: str,
-) -> int:
-    def show(process: Process) -> None:
-        from minibox import describe
-
-        report = process.report()
-        sys.stderr.write(describe.traced(plan, report.results, report.micros, report.step))
-        sys.stderr.flush()
-
-    outcome = foreground.run(
-        spec, plan, here, streams=streams, timeout=timeout, show=show if trace else None
-    )
+        streams = Streams(terminals, pty=spec.terminal is not None)
+    try:
+        outcome = foreground.run(spec, plan, here, streams=streams, timeout=timeout, show=show)
+    finally:
+        if streams:
+            streams.close()
     if outcome.timed_out:
         from minibox import cli
 
-        cli.say(f"the container was killed after {timeout_text} (--timeout)")
+        cli.say(f"the container was killed after {limit} (--timeout)")
     return outcome.exit_code
+
+
+def _show(process: Process) -> None:
+    from minibox import describe
+
+    report = process.report()
+    text = describe.traced(process.plan, report.results, report.micros, report.step)
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -77,7 +77,7 @@ def set_window_size(fd: int, rows: int, columns: int) -> None:
 
 
 class Streams:
-    """What stands in for the caller's terminals. A context manager: the terminal is put back.
+    """What stands in for the caller's terminals, until `close` puts them back as they were.
 
     pty: fd 0 and 1 are terminals, so the container gets a pty on every fd that is one.
     """
@@ -161,10 +161,8 @@ class Streams:
                 if not had and not flow.data:
                     break
 
-    def __enter__(self) -> Streams:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """The caller's terminal is as it was before."""
         if self._saved is not None:
             import termios
 
