@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
-from _thread import allocate_lock
+from _thread import RLock
 
 from minibox._core import ffi, lib
 from minibox.syscalls import NUMBERS
@@ -174,14 +174,14 @@ def _close_parents(image: Image, memory: Any, memfd: int) -> None:
 
 # For the few things that are made once a process, whichever thread comes first. From _thread: the
 # import of threading is a twentieth of a cold start.
-lock = allocate_lock()
-_once: dict[tuple[int, str], int] = {}
+_lock = RLock()
+_once: dict[tuple[int, object], int] = {}
 
 
-def once(name: str, make: Callable[[], int]) -> int:
+def once(name: object, make: Callable[[], int]) -> int:
     """The fd that `make` gave when it was first asked for in this process."""
     key = (os.getpid(), name)
-    with lock:
+    with _lock:
         if key not in _once:
             _once[key] = make()
         return _once[key]

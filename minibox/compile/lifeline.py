@@ -18,12 +18,21 @@ if TYPE_CHECKING:
     from minibox.spec import Spec
 
 SIGKILL = 9
+POLLFD = Memory(struct.pack("=ihh", -1, sc.POLLIN, 0), "[{fd=@parent, events=POLLIN}]")
+
+
+def bind() -> Iterator[Op]:
+    """From now on the parent's death is the child's; and it has not died before. A pidfd tells:
+    getppid would be 0 in a new pid namespace anyway."""
+    yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="die with minibox")
+    yield sc.store(PARENT, Offset(POLLFD, 0, "&pollfd.fd"), why="for the next call")
+    yield sc.ppoll_now(PARENT, POLLFD, expect_zero=True, why="minibox is alive")
 
 
 def tie(spec: Spec, host: Host) -> Iterator[Op]:
-    """From the first moment on, the parent's death is the child's."""
+    """First of all: nobody would open the gate for an orphan."""
     if spec.supervised:
-        yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="die with minibox")
+        yield from bind()
 
 
 def wait(spec: Spec, host: Host) -> Iterator[Op]:
@@ -33,11 +42,6 @@ def wait(spec: Spec, host: Host) -> Iterator[Op]:
 
 
 def check(spec: Spec, host: Host) -> Iterator[Op]:
-    """A change of ids has cleared the death signal: set it again, then make sure that the parent
-    did not die in between. A pidfd tells; getppid would be 0 in a new pid namespace anyway."""
-    if not spec.supervised:
-        return
-    pollfd = Memory(struct.pack("=ihh", -1, sc.POLLIN, 0), "[{fd=@parent, events=POLLIN}]")
-    yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="a change of ids has cleared it")
-    yield sc.store(PARENT, Offset(pollfd, 0, "&pollfd.fd"), why="for the next call")
-    yield sc.ppoll_now(PARENT, pollfd, expect_zero=True, why="minibox must be alive now")
+    """Again, last of all: a change of ids has cleared the death signal (prctl(2))."""
+    if spec.supervised:
+        yield from bind()

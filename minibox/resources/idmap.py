@@ -10,6 +10,7 @@ import os
 
 from minibox import core
 from minibox import syscalls as sc
+from minibox.compile import lifeline, slots
 from minibox.plan import Plan
 from minibox.spec import IDMapping
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 RANGE = 65536
 # Above what useradd hands out as subordinate ids, below 2^31, where some programs see a sign.
 FIRST, RANGES = 1 << 30, 8192
-SIGKILL = 9
-
-_userns: dict[tuple[int, bytes, bytes], int] = {}
 
 
 def choose(host: Host) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
@@ -56,17 +54,13 @@ def userns(uid_map: bytes, gid_map: bytes) -> int:
 
     mount_setattr copies the maps, so one namespace serves all mounts with the same maps.
     """
-    key = (os.getpid(), uid_map, gid_map)
-    with core.lock:
-        if key not in _userns:
-            _userns[key] = _make_userns(uid_map, gid_map)
-        return _userns[key]
+    return core.once(("userns", uid_map, gid_map), lambda: _make_userns(uid_map, gid_map))
 
 
 def _make_userns(uid_map: bytes, gid_map: bytes) -> int:
-    waiting = Plan((), 0, (sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL), sc.gate()))
+    waiting = Plan((), 0, (*lifeline.bind(), sc.gate()))
     flags = sc.CLONE_VM | sc.CLONE_NEWUSER | sc.CLONE_PIDFD | sc.CLONE_CHILD_CLEARTID
-    child = core.launch(waiting.encode(), flags, {})
+    child = core.launch(waiting.encode(), flags, {slots.PARENT: core.own_pidfd()})
     try:
         write(child.pid, uid_map, gid_map, deny_setgroups=False)
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
