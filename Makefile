@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-SOURCES := $(shell find minibox csrc bin rootfs/etc -type f -not -path '*__pycache__*') setup.py pyproject.toml
+SOURCES := $(shell find minibox csrc rootfs/etc -type f -not -path '*__pycache__*') setup.py pyproject.toml
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 export CMD
 .SILENT:

@@ -1,21 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pyproject.toml cannot say: the abi3 tag, the static init and the bundled text files."""
+"""What pyproject.toml cannot say: the abi3 tag, the static binaries and the bundled text files."""
 
 import os
 import shlex
 import shutil
 import sys
+from distutils.command.build_scripts import build_scripts
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Command, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-INIT_FLAGS = shlex.split(
+STATIC_FLAGS = shlex.split(
     "-std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -Os -ffreestanding "
     "-fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns "
     "-static -nostdlib -Wl,--build-id=none -Wl,-z,noexecstack"
 )
+
+
+def link_static(command: Command, target: Path, *sources: str) -> None:
+    """Build a static binary without libc; setuptools has no word for that."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command.spawn([*compiler, *STATIC_FLAGS, "-s", "-o", str(target), *sources])
+
+
+class BuildScripts(build_scripts):
+    """The command is a binary: setuptools would look for a #! line in it."""
+
+    def run(self) -> None:
+        link_static(self, Path(self.build_dir) / "minibox", "csrc/start.c")
 
 
 class BuildExt(build_ext):
@@ -24,10 +39,7 @@ class BuildExt(build_ext):
     def run(self) -> None:
         super().run()
         package = ROOT / "minibox" if self.inplace else Path(self.build_lib) / "minibox"
-        package.mkdir(parents=True, exist_ok=True)
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        sources = ["csrc/init.c", "csrc/child.c"]
-        self.spawn([*compiler, *INIT_FLAGS, "-s", "-o", str(package / "minibox-init"), *sources])
+        link_static(self, package / "minibox-init", "csrc/init.c", "csrc/child.c")
         if not self.inplace:
             shutil.copytree(
                 ROOT / "rootfs" / "etc", package / "skeleton" / "etc", dirs_exist_ok=True
@@ -37,6 +49,7 @@ class BuildExt(build_ext):
 sys.path.insert(0, str(ROOT))
 setup(
     cffi_modules=["csrc/build_core.py:ffi"],
-    cmdclass={"build_ext": BuildExt},
+    scripts=["csrc/start.c"],  # only says that there is one: BuildScripts builds it
+    cmdclass={"build_ext": BuildExt, "build_scripts": BuildScripts},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

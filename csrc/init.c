@@ -151,9 +151,4 @@ _Noreturn void mb_start(const long *stack) {
     sys_exit(r < 0 ? 125 : 0);
 }
 
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "
-        "mb_start\n");
-#elif defined(__aarch64__)
-__asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tbl mb_start\n");
-#endif
+SYS_START

@@ -17,6 +17,7 @@ enum {
     SYS_RT_SIGACTION = 13,
     SYS_RT_SIGPROCMASK = 14,
     SYS_CLONE = 56,
+    SYS_EXECVE = 59,
     SYS_EXIT = 60,
     SYS_WAIT4 = 61,
     SYS_KILL = 62,
@@ -26,6 +27,8 @@ enum {
     SYS_FUTEX = 202,
     SYS_CLOCK_GETTIME = 228,
     SYS_EXIT_GROUP = 231,
+    SYS_READLINKAT = 267,
+    SYS_FACCESSAT = 269,
     SYS_SET_ROBUST_LIST = 273,
     SYS_CLONE3 = 435,
     SYS_CLOSE_RANGE = 436,
@@ -89,12 +92,19 @@ static inline long sys_clone3_onto(void *clone_args, uint64_t size, void (*entry
     return result;
 }
 
+// The entry of a static binary: mb_start(the initial stack: argc, argv…, NULL, environment…).
+#define SYS_START                                                                                  \
+    __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\t"                       \
+            "and $-16, %rsp\n\tcall mb_start\n");
+
 #elif defined(__aarch64__)
 
 enum {
+    SYS_FACCESSAT = 48,
     SYS_CLOSE = 57,
     SYS_READ = 63,
     SYS_WRITE = 64,
+    SYS_READLINKAT = 78,
     SYS_EXIT = 93,
     SYS_EXIT_GROUP = 94,
     SYS_FUTEX = 98,
@@ -107,6 +117,7 @@ enum {
     SYS_PRCTL = 167,
     SYS_GETTID = 178,
     SYS_CLONE = 220,
+    SYS_EXECVE = 221,
     SYS_MMAP = 222,
     SYS_WAIT4 = 260,
     SYS_CLONE3 = 435,
@@ -172,6 +183,8 @@ static inline long sys_clone3_onto(void *clone_args, uint64_t size, void (*entry
                      : "x30", "memory");
     return (long)x0;
 }
+
+#define SYS_START __asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tmov x0, sp\n\tbl mb_start\n");
 
 #else
 #error "minibox knows x86-64 and arm64: add a block here and a column in minibox/syscalls.py"

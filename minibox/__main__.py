@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m minibox`, and what bin/minibox starts without site (see there)."""
+"""`python -m minibox`, and what the command starts, without site (csrc/start.c)."""
 
 import os
 import sys
