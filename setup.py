@@ -7,8 +7,9 @@ import shutil
 import sys
 from distutils.command.build_scripts import build_scripts
 from pathlib import Path
+from typing import Any
 
-from setuptools import Command, setup
+from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
@@ -19,7 +20,7 @@ STATIC_FLAGS = shlex.split(
 )
 
 
-def link_static(command: Command, target: Path, *sources: str) -> None:
+def link_static(command: Any, target: Path, *sources: str) -> None:
     """Build a static binary without libc; setuptools has no word for that."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     target.parent.mkdir(parents=True, exist_ok=True)

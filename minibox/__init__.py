@@ -38,16 +38,17 @@ if TYPE_CHECKING:
         StateError,
         Unsupported,
     )
-    from minibox.runtime import Clone, Container, Result, clone, run
-
-_RUNTIME = ("Clone", "Container", "Result", "clone", "run")
+    from minibox.primitive import Clone, clone
+    from minibox.runtime import Container, Result, run
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'minibox' has no attribute {name!r}")
-    if name in _RUNTIME:
+    if name in ("Container", "Result", "run"):
         from minibox import runtime as module
+    elif name in ("Clone", "clone"):
+        from minibox import primitive as module  # type: ignore[no-redef]
     else:
         from minibox import errors as module  # type: ignore[no-redef]
     value = getattr(module, name)

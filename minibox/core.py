@@ -84,6 +84,12 @@ class Child:
         status: int = self._arena.status
         return status if 0 <= status <= 0xFFFF else None
 
+    @property
+    def error(self) -> int:
+        """The errno of the op that has failed, or 0."""
+        error: int = self._arena.error & 0xFFF
+        return error
+
     def report(self) -> Report:
         return _report(self._image, self._arena)
 

@@ -61,9 +61,17 @@ if TYPE_CHECKING:
 
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENV_FILE_LIMIT = 1 << 20
+ROOT_USER = User()
+NO_OFFSETS = TimeOffsets()
 
 
-def build(args: Iterable[Text], rootfs: Text, options: Options, host: Host) -> Spec:
+def build(
+    args: Iterable[Text],
+    rootfs: Text,
+    options: Options,
+    host: Host,
+    redirected: tuple[int, ...] = (),
+) -> Spec:
     """The Spec of a request. SpecError; the root file system and the volumes are looked at."""
     namespaces, joined = _namespaces(options)
     joins_mnt = any(join.kind == "mnt" for join in joined)
@@ -88,7 +96,8 @@ def build(args: Iterable[Text], rootfs: Text, options: Options, host: Host) -> S
         uid_mappings=uids,
         gid_mappings=gids,
         mounts=() if joins_mnt else _mounts(options),
-        time_offsets=TimeOffsets(_seconds(options, "monotonic"), _seconds(options, "boottime")),
+        time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
+        redirected=redirected,
         init=bool(options.get("init")),
     )
 
@@ -164,7 +173,7 @@ def _mounts(options: Options) -> tuple[Mount, ...]:
 
 def _user(text: str, root: Root | None) -> tuple[User, bytes]:
     if not text:
-        return User(), b"/root"
+        return ROOT_USER, b"/root"
     if root is None:
         raise SpecError("--user", "names are looked up in ROOTFS, which a joined mnt replaces")
     from minibox.resources import accounts
@@ -182,6 +191,10 @@ def _hostname(options: Options, is_new: bool) -> bytes | None:
     if options.get("hostname"):
         return forms.hostname("--hostname", options["hostname"])
     return b"minibox" if is_new else None
+
+
+def _time_offsets(options: Options) -> TimeOffsets:
+    return TimeOffsets(_seconds(options, "monotonic"), _seconds(options, "boottime"))
 
 
 def _seconds(options: Options, word: str) -> int:

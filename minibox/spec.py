@@ -26,32 +26,42 @@ class Record:
     """A frozen dataclass without the import of dataclasses, which costs a third of a cold start."""
 
     _fields: tuple[str, ...] = ()
+    _defaults: dict[str, Any] = {}
+    _names: frozenset[str] = frozenset()
 
     def __init_subclass__(cls) -> None:
-        own = tuple(name for name in cls.__annotations__ if name not in cls._fields)
-        cls._fields = cls._fields + own
+        cls._fields += tuple(name for name in cls.__annotations__ if name not in cls._fields)
+        cls._defaults = {n: getattr(cls, n) for n in cls._fields if hasattr(cls, n)}
+        cls._names = frozenset(cls._fields)
 
     def __init__(self, *args: Any, **given: Any) -> None:
-        values = dict(zip(self._fields, args, strict=False))
-        if len(args) > len(self._fields) or values.keys() & given.keys():
-            raise TypeError(f"{type(self).__name__}: too many values, or one given twice")
-        values |= given
-        for name in values:
-            if name not in self._fields:
-                raise TypeError(f"{type(self).__name__} has no field {name!r}")
-        for name in self._fields:
-            if name not in values and not hasattr(type(self), name):
-                raise TypeError(f"{type(self).__name__} needs {name!r}")
-        self.__dict__.update(values)
+        for name, value in zip(self._fields, args, strict=False):
+            if name in given:
+                raise TypeError(f"{type(self).__name__}: {name!r} is given twice")
+            given[name] = value
+        values = self.__dict__
+        values.update(self._defaults)
+        values.update(given)
+        if len(args) > len(self._fields) or values.keys() != self._names:
+            self._complain(len(args))
+
+    def _complain(self, positional: int) -> None:
+        name = type(self).__name__
+        unknown = self.__dict__.keys() - self._names
+        missing = self._names - self.__dict__.keys()
+        if unknown or positional > len(self._fields):
+            raise TypeError(f"{name} has no field {', '.join(unknown) or positional}")
+        raise TypeError(f"{name} needs {', '.join(missing)}")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen")
 
     def astuple(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, name) for name in self._fields])
+        values = self.__dict__
+        return tuple([values[name] for name in self._fields])
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.astuple() == other.astuple()
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
         return hash((type(self), self.astuple()))
@@ -62,7 +72,7 @@ class Record:
 
     def replace(self: R, **changes: Any) -> R:
         """The same record with some fields changed."""
-        return type(self)(**{**{n: getattr(self, n) for n in self._fields}, **changes})
+        return type(self)(**{**self.__dict__, **changes})
 
 
 class Namespace(Record):

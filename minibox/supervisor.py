@@ -62,12 +62,11 @@ class Process:
 
     def raise_failure(self) -> None:
         """SetupError if a step of the plan has failed."""
-        report = self._child.report()
-        if report.error:
+        if self._child.error:
             self.wait()
             from minibox import explain
 
-            raise explain.failure(self.plan, self.spec, report)
+            raise explain.failure(self.plan, self.spec, self._child.report())
 
     def report(self) -> core.Report:
         return self._child.report()
@@ -88,7 +87,7 @@ class Process:
     def wait(self, timeout: float | None = None) -> Status | None:
         """How it ended, or None after `timeout` seconds. StateError when that cannot be known."""
         if self._status is None:
-            if not select_read(self.pidfd, timeout):
+            if timeout is not None and not select_read(self.pidfd, timeout):
                 return None
             with self._reaping:
                 self._status = self._status or self._reap()
@@ -155,7 +154,7 @@ def start(
         raise explain.launch_failure(plan, spec, error) from None
     process = Process(plan, spec, child)
     try:
-        if any(op.call == FORK for op in plan.ops):
+        if plan.staged and any(op.call == FORK for op in plan.ops):
             _adopt(process, child)
         if plan.uid_map:
             idmap.write(process.pid, plan.uid_map, plan.gid_map, deny_setgroups=not host.privileged)

@@ -30,10 +30,18 @@ def choose(host: Host) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
     privilege the caller's own ids alone, as the container's root.
     """
     if host.privileged:
-        first = FIRST + os.getpid() % RANGES * RANGE
-        mapping = (IDMapping(0, first, RANGE),)
+        mapping = _range_of(os.getpid())
         return mapping, mapping
     return (IDMapping(0, host.uid, 1),), (IDMapping(0, host.gid, 1),)
+
+
+_ranges: dict[int, tuple[IDMapping, ...]] = {}
+
+
+def _range_of(pid: int) -> tuple[IDMapping, ...]:
+    if pid not in _ranges:
+        _ranges[pid] = (IDMapping(0, FIRST + pid % RANGES * RANGE, RANGE),)
+    return _ranges[pid]
 
 
 def write(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> None:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""clone(2) and clone3(2), bare: run a program of system calls under any flags."""
+
+from __future__ import annotations
+
+import os
+
+from minibox import core, explain, supervisor
+from minibox import syscalls as sc
+from minibox.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from minibox.plan import Op
+
+WALL = 0x40000000
+
+
+class Clone:
+    """A child made by `clone`: a context manager that ends and reaps it."""
+
+    def __init__(self, plan: Plan, child: core.Child) -> None:
+        self._plan = plan
+        self._child = child
+        self.pid = child.pid
+        self.pidfd = child.pidfd
+
+    def go(self) -> None:
+        """Open the gate that a program may wait at."""
+        self._child.go()
+
+    def left(self, timeout: float) -> bool:
+        """Has it left the shared memory, by exec or death (CLONE_CHILD_CLEARTID)?"""
+        return self._child.left(timeout)
+
+    def report(self) -> core.Report:
+        """What its calls returned so far."""
+        return self._child.report()
+
+    def wait(self) -> supervisor.Status:
+        """Reap it. SetupError (an OSError) if a call of its program failed; OSError ECHILD for a
+        child that is not this process's to wait for (CLONE_PARENT, CLONE_THREAD)."""
+        info = os.waitid(os.P_PID, self.pid, os.WEXITED | WALL)
+        assert info is not None
+        report = self._child.report()
+        if report.error:
+            raise explain.failure(self._plan, None, report)
+        code = info.si_status
+        is_exit = info.si_code == os.CLD_EXITED
+        return supervisor.Status(code if is_exit else 128 + code, None if is_exit else code)
+
+    def close(self) -> None:
+        """Give the memory back, once the child is out of it."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self._child.close()
+
+
+def clone(
+    program: Sequence[Op],
+    flags: int = 0,
+    *,
+    exit_signal: int = core.SIGCHLD,
+    tls: int = 0,
+    set_tid: Sequence[int] = (),
+    cgroup: int = -1,
+    call: int = 0,
+    inputs: Mapping[str, int] | None = None,
+) -> Clone:
+    """Clone a child that runs a program of system calls: clone(2) and clone3(2), bare.
+
+    flags reach the kernel as they are, with CLONE_CHILD_CLEARTID, and with CLONE_PIDFD where the
+    call allows it. After the last op the child exits with 0. call: 2 or 3 insists on clone or
+    clone3. inputs: fds by the name of the slot. OSError with the kernel's errno.
+    """
+    shares_handlers = bool(flags & sc.CLONE_SIGHAND)
+    plan = Plan((), flags, tuple(program), reset_signals=not shares_handlers)
+    extra = sc.CLONE_CHILD_CLEARTID
+    if not flags & (sc.CLONE_THREAD | sc.CLONE_PARENT_SETTID | sc.CLONE_DETACHED):
+        extra |= sc.CLONE_PIDFD
+    child = core.launch(
+        plan.encode(),
+        flags | extra,
+        dict(inputs or {}),
+        exit_signal=exit_signal,
+        tls=tls,
+        set_tid=set_tid,
+        cgroup=cgroup,
+        call=call,
+    )
+    return Clone(plan, child)
