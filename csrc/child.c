@@ -20,6 +20,8 @@
 #define LAST_SIGNAL 64
 #define CLOCK_MONOTONIC 1
 #define EINTR 4
+#define EAGAIN 11
+#define MOST_TRIES 100000
 #define ESRCH 3
 #define LAST_ERRNO 4095
 
@@ -43,7 +45,7 @@ void mb_relocate(struct mb_plan *plan) {
 static long wait_at_gate(volatile uint32_t *gate) {
     while (*gate == 0) {
         long r = sys_futex(gate, FUTEX_WAIT, 0, 0);
-        if (r < 0 && r != -EINTR && r != -11 /* EAGAIN: it has just opened */) {
+        if (r < 0 && r != -EINTR && r != -EAGAIN) {
             return r;
         }
     }
@@ -103,6 +105,9 @@ long mb_run(struct mb_plan *plan, uint32_t first, uint32_t end) {
         const struct mb_op *op = &ops[i];
         plan->step = i;
         long r = run_op(plan, op);
+        for (int tries = 0; r == -EAGAIN && (op->flags & MB_RETRY) && tries < MOST_TRIES; tries++) {
+            r = run_op(plan, op);
+        }
         results[i] = r;
         if (times) {
             times[i] = now();

@@ -17,7 +17,7 @@ struct mb_op {
     uint8_t slots; // bit k: argument k is the value of a slot
     int16_t result; // the slot that keeps the result, or -1
     uint16_t tolerated[3]; // errnos that are not a failure here; 0 ends the list
-    uint16_t flags; // MB_EXPECT_ZERO
+    uint16_t flags; // MB_EXPECT_ZERO, MB_RETRY
     uint64_t argument[6];
 };
 
@@ -60,7 +60,9 @@ enum {
 };
 
 // MB_EXPECT_ZERO: a positive result is a failure as well (ppoll: the parent is gone).
+// MB_RETRY: EAGAIN means "again", as openat2 does when something on the host is renamed meanwhile.
 #define MB_EXPECT_ZERO 1
+#define MB_RETRY 2
 #define MB_MAGIC 0x31784f42
 
 // What launch asks of clone3(2) beside the plan.

@@ -9,7 +9,7 @@ import os
 from minibox import describe, elf
 from minibox import syscalls as sc
 from minibox.errors import CannotExecute, CommandNotFound, SetupError
-from minibox.plan import Struct
+from minibox.plan import EXPECT_ZERO, Struct
 from minibox.resources import tree
 
 TYPE_CHECKING = False
@@ -30,26 +30,23 @@ NEW_PROC = (
     "a new proc needs a pid namespace that the container's user namespace owns (drop --share pid; "
     "join user as well, or --userns host), and a /proc on the host that nothing covers"
 )
-# (call, errno, a text that must occur in the op's strings) -> hint; the first that fits.
+MISSING_POINT = (
+    "the mount point is missing on a file system that is read-only: make it there; "
+    "in ROOTFS --overlay makes it in memory"
+)
+LIKE_ON_LIKE = "a file can be mounted on a file only, a directory on a directory only"
+NO_LINK = "it must be a directory of the tree, not a link"
+# (call, errno, how the op's origin begins) -> hint; the first that fits.
 HINTS = (
     ("mount_setattr", errno.EPERM, "", NO_IDMAP),
     ("fsmount", errno.EPERM, "", NEW_PROC),
     ("fsconfig", errno.EPERM, "", NEW_PROC),
-    (
-        "mkdirat",
-        errno.EROFS,
-        "",
-        "the tree is read-only and lacks it: --volatile makes it in memory",
-    ),
-    (
-        "mknodat",
-        errno.EROFS,
-        "",
-        "the tree is read-only and lacks it: --volatile makes it in memory",
-    ),
-    ("openat2", errno.ELOOP, "proc", "it must be a directory, not a link, in the root file system"),
-    ("openat2", errno.ELOOP, "sys", "it must be a directory, not a link, in the root file system"),
-    ("openat2", errno.ELOOP, "dev", "it must be a directory, not a link, in the root file system"),
+    ("mkdirat", errno.EROFS, "", MISSING_POINT),
+    ("mknodat", errno.EROFS, "", MISSING_POINT),
+    ("openat2", errno.ELOOP, "mounts", NO_LINK),
+    ("openat2", errno.ELOOP, "command", "a link of /proc that leads out is not followed"),
+    ("move_mount", errno.EINVAL, "mounts", LIKE_ON_LIKE),
+    ("setns", errno.EINVAL, "", "it is no namespace of that kind"),
     ("setns", errno.EPERM, "", "joining takes rights over the namespace's owner"),
     ("setresuid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
     ("setresgid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
@@ -62,9 +59,8 @@ def _hint(op: Op, error: int) -> str:
         attr = op.args[3]
         if isinstance(attr, Struct) and attr.fields[0][1] & sc.MOUNT_ATTR_IDMAP:
             return NO_IDMAP
-    text = describe.phrase(op)
-    for call, number, part, hint in HINTS:
-        if call == op.call and number == error and part in text:
+    for call, number, place, hint in HINTS:
+        if call == op.call and number == error and op.origin.startswith(place):
             return hint
     return ""
 
@@ -75,11 +71,11 @@ def failure(plan: Plan, spec: Spec | None, report: Report) -> SetupError:
     if op.call == "execve" and spec is not None:
         return _exec_failure(plan, spec, report)
     number = report.error
-    if number == errno.ESRCH and op.expect_zero:
+    if number == errno.ESRCH and op.flags & EXPECT_ZERO:
         return SetupError(number, "the supervising process is gone", reason="set-up abandoned")
-    # "mounts[0], proc on /proc": where in the request, and what it is about.
+    # "mounts[0], mount proc on /proc": where in the request, and what it is about.
     place, _, thing = op.origin.partition(", ")
-    what = f"mount {thing}" if thing else describe.phrase(op)
+    what = describe.readable(thing.encode()) if thing else describe.phrase(op)
     origin = f"{place} ({op.call}: {op.why})" if op.why else place
     return SetupError(number, what, report.step + 1, len(plan.steps), origin, _hint(op, number))
 

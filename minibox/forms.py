@@ -11,7 +11,7 @@ import posixpath
 
 from minibox import syscalls as sc
 from minibox.errors import SpecError
-from minibox.spec import KINDS, Join, Tmpfs
+from minibox.spec import CAPABILITIES, DEFAULT_CAPABILITIES, KINDS, Join, Tmpfs
 
 MOUNT_WORDS = {
     "ro": (sc.MOUNT_ATTR_RDONLY, 0),
@@ -24,6 +24,9 @@ MOUNT_WORDS = {
     "exec": (0, sc.MOUNT_ATTR_NOEXEC),
 }
 SAFE = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
+PATH_MAX = 4096
+# KTIME_MAX / 2: what the kernel takes as an offset at most (kernel/time/namespace.c).
+MOST_SECONDS = 4_611_686_018
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,6 +49,8 @@ def target(option: str, text: str) -> bytes:
     path = posixpath.normpath("/" + text.lstrip("/"))
     if path == "/":
         raise SpecError(option, "nothing can be mounted over the whole root")
+    if len(os.fsencode(path)) >= PATH_MAX:
+        raise SpecError(option, f"the path inside is too long: {PATH_MAX - 1} bytes at most")
     return os.fsencode(path)
 
 
@@ -71,8 +76,8 @@ def tmpfs(text: str) -> Tmpfs:
     attributes, rest = _words(option, words)
     given = {"size": "", "mode": "1777"}
     for word in rest:
-        key, _, value = word.partition("=")
-        if key not in given:
+        key, equals, value = word.partition("=")
+        if key not in given or not equals:
             known = ", ".join([*MOUNT_WORDS, "size=", "mode="])
             raise SpecError(option, f"{text!r}: {word!r} is none of {known}")
         given[key] = value
@@ -109,8 +114,27 @@ def duration(option: str, text: str) -> float:
     return seconds
 
 
-def integer(option: str, text: str) -> int:
-    """A signed decimal number of at most 18 digits."""
+def capabilities(add: list[str], drop: list[str]) -> tuple[str, ...]:
+    """The default set with some dropped, then some added; ALL means all, CAP_ may be left out."""
+    dropped = _capabilities("--cap-drop", drop)
+    added = _capabilities("--cap-add", add)
+    kept = (set(DEFAULT_CAPABILITIES) - dropped) | added
+    return tuple(name for name in CAPABILITIES if name in kept)
+
+
+def _capabilities(option: str, texts: list[str]) -> set[str]:
+    found: set[str] = set()
+    for text in texts:
+        for word in text.split(","):
+            name = word.upper().removeprefix("CAP_")
+            if name != "ALL" and name not in CAPABILITIES:
+                raise SpecError(option, f"{word!r} is no capability")
+            found |= set(CAPABILITIES) if name == "ALL" else {name}
+    return found
+
+
+def seconds(option: str, text: str) -> int:
+    """A signed decimal number of seconds."""
     digits = text.lstrip("+-")
     if (
         not digits.isascii()
@@ -119,6 +143,8 @@ def integer(option: str, text: str) -> int:
         or len(text) > len(digits) + 1
     ):
         raise SpecError(option, f"{text!r} is no whole number")
+    if abs(int(text)) > MOST_SECONDS:
+        raise SpecError(option, f"{text} is more than the kernel takes, {MOST_SECONDS}")
     return int(text)
 
 
@@ -140,7 +166,7 @@ def join(text: str) -> Join:
     kinds(option, kind or "?")
     if where.isascii() and where.isdigit():
         return Join(kind, f"/proc/{int(where)}/ns/{kind}".encode())
-    return Join(kind, os.fsencode(os.path.abspath(where)))
+    return Join(kind, os.fsencode(where))
 
 
 def hostname(option: str, text: str) -> bytes:

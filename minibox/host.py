@@ -12,11 +12,14 @@ CAP_SYS_ADMIN = 21
 
 class Host(Record):
     """uid, gid: the caller's effective ids. privileged: it is root in the initial user namespace,
-    with CAP_SYS_ADMIN, so that it may clone mounts, idmap them and write any id map."""
+    with CAP_SYS_ADMIN, so that it may clone mounts, idmap them and write any id map.
+    capabilities: its effective set. last_capability: the highest number the kernel knows."""
 
     uid: int
     gid: int
     privileged: bool
+    capabilities: int = 0
+    last_capability: int = 40
 
 
 def _read(path: str) -> str:
@@ -27,15 +30,17 @@ def _read(path: str) -> str:
         return ""
 
 
-def _has_sys_admin() -> bool:
+def _capabilities() -> int:
     for line in _read("/proc/self/status").splitlines():
         if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
-    return False
+            return int(line.split()[1], 16)
+    return 0
 
 
 def probe() -> Host:
     """Look at the running kernel (user_namespaces(7), capabilities(7))."""
-    initial = _read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
-    uid = os.geteuid()
-    return Host(uid, os.getegid(), uid == 0 and initial and _has_sys_admin())
+    is_initial = _read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
+    uid, effective = os.geteuid(), _capabilities()
+    privileged = uid == 0 and is_initial and bool(effective >> CAP_SYS_ADMIN & 1)
+    last = _read("/proc/sys/kernel/cap_last_cap").strip()
+    return Host(uid, os.getegid(), privileged, effective, int(last or 40))

@@ -19,7 +19,7 @@ MAGIC = 0x31784F42
 STACK = 16384
 HEAD = struct.Struct("=12I3Q4I2i12sI")
 OP = struct.Struct("=iBBh3HH6Q")
-EXPECT_ZERO = 1
+EXPECT_ZERO, RETRY = 1, 2
 # Where the stage's argument, the arena's fd in decimal, lies in the head.
 ARENA_FD = 96
 
@@ -101,10 +101,10 @@ class Op:
     args: int, bytes (a string), Memory, Slot, or None for NULL; at most six.
     to: the slot that keeps the result. ok: errnos (at most three) that are no failure here.
     why: what the op is for. origin: the part of the Spec it came from.
-    expect_zero: a positive result is a failure too.
+    expect_zero: a positive result is a failure too. retry: EAGAIN means "again".
     """
 
-    __slots__ = ("args", "call", "expect_zero", "number", "ok", "origin", "to", "why")
+    __slots__ = ("args", "call", "flags", "number", "ok", "origin", "to", "why")
 
     def __init__(
         self,
@@ -116,6 +116,7 @@ class Op:
         why: str = "",
         origin: str = "",
         expect_zero: bool = False,
+        retry: bool = False,
     ) -> None:
         self.call = call
         self.number = number
@@ -124,7 +125,7 @@ class Op:
         self.ok = ok
         self.why = why
         self.origin = origin
-        self.expect_zero = expect_zero
+        self.flags = (EXPECT_ZERO if expect_zero else 0) | (RETRY if retry else 0)
 
     def failing(self, number: int) -> Op:
         """The same op as a call that does not exist, so that it fails: for tests of failures."""
@@ -322,6 +323,4 @@ class Encoder:
                 pointers |= 1 << k
         ok = (*op.ok, 0, 0, 0)[:3]
         to = -1 if op.to is None else self.slots[op.to]
-        return OP.pack(
-            op.number, pointers, slots, to, *ok, EXPECT_ZERO if op.expect_zero else 0, *values
-        )
+        return OP.pack(op.number, pointers, slots, to, *ok, op.flags, *values)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from minibox import forms
 from minibox.errors import SpecError
 from minibox.resources import idmap
 from minibox.spec import (
+    DEFAULT_CAPABILITIES,
     DEFAULT_MOUNTS,
     DEFAULT_NAMESPACES,
     Bind,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
         env: Sequence[str] | Mapping[str, str]
         env_file: Sequence[str]
         user: str
+        cap_add: Sequence[str]
+        cap_drop: Sequence[str]
         init: bool
         time: bool
         boottime: str
@@ -74,38 +78,62 @@ def build(
 ) -> Spec:
     """The Spec of a request. SpecError; the root file system and the volumes are looked at."""
     namespaces, joined = _namespaces(options)
-    joins_mnt = any(join.kind == "mnt" for join in joined)
-    root = None if joins_mnt else _root(rootfs, options)
-    user, home = _user(options.get("user", ""), root)
-    makes_user = "user" in namespaces
-    uids, gids = idmap.choose(host) if makes_user else ((), ())
+    has_root = _has_root(joined, options)
+    root = _root(rootfs, options, host) if has_root else None
+    user, home = _user(options.get("user"), root)
+    uids, gids = idmap.choose(host) if "user" in namespaces else ((), ())
+    hostname = _name(options, "hostname") or (b"minibox" if "uts" in namespaces else None)
     return Spec(
         args=tuple(os.fsencode(arg) for arg in args),
         root=root,
-        env=_env(options, home, options.get("hostname") or "minibox"),
-        cwd=_workdir(options.get("workdir") or "/"),
+        env=_env(options, home, hostname or os.fsencode(os.uname().nodename)),
+        cwd=_workdir(_given(options, "workdir", "/")),
         user=user,
-        hostname=_hostname(options, "uts" in namespaces),
-        domainname=(
-            forms.hostname("--domainname", options["domainname"])
-            if options.get("domainname")
-            else None
-        ),
+        capabilities=_capabilities(options),
+        hostname=hostname,
+        domainname=_name(options, "domainname"),
         namespaces=namespaces,
         joined=joined,
         uid_mappings=uids,
         gid_mappings=gids,
-        mounts=() if joins_mnt else _mounts(options),
+        mounts=_mounts(options) if has_root else (),
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,
         init=bool(options.get("init")),
     )
 
 
+def _given(options: Options, word: str, default: str) -> str:
+    """An option's text; only one that is not given at all has the default: "" may be a mistake."""
+    text: str | None = options.get(word)  # type: ignore[assignment]
+    return default if text is None else text
+
+
+def _has_root(joined: tuple[Join, ...], options: Options) -> bool:
+    """Does the container get a root file system? A mnt namespace that it joins brings its own."""
+    if not any(join.kind == "mnt" for join in joined):
+        return True
+    for word in ("overlay", "read_only", "size", "volumes", "tmpfs", "shm_size"):
+        if options.get(word):
+            option = "--" + word.replace("_", "-").replace("volumes", "volume")
+            raise SpecError(option, "nothing is mounted in a mnt namespace that is joined")
+    return False
+
+
+def _capabilities(options: Options) -> tuple[str, ...]:
+    add, drop = list(options.get("cap_add") or ()), list(options.get("cap_drop") or ())
+    return forms.capabilities(add, drop) if add or drop else DEFAULT_CAPABILITIES
+
+
+def _absolute(path: bytes) -> bytes:
+    """Against the working directory, but not normalised: `link/..` means what the kernel says."""
+    return path if path.startswith(b"/") else os.getcwdb() + b"/" + path
+
+
 def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
     joined = tuple(forms.join(text) for text in options.get("join") or ())
     shared = {kind for text in options.get("share") or () for kind in forms.kinds("--share", text)}
-    net, userns = options.get("net") or "none", options.get("userns") or "auto"
+    net, userns = _given(options, "net", "none"), _given(options, "userns", "auto")
     if net not in ("none", "host"):
         raise SpecError("--net", f"{net!r} is none of none, host")
     if userns not in ("auto", "host"):
@@ -117,7 +145,8 @@ def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
     for join in joined:
         if join.kind in shared:
             raise SpecError("--join", f"{join.kind} cannot be both joined and shared")
-    wants_time = any(options.get(word) for word in ("time", "boottime", "monotonic"))
+    offsets = [options.get("boottime"), options.get("monotonic")]
+    wants_time = bool(options.get("time")) or offsets != [None, None]
     kinds = [*DEFAULT_NAMESPACES, *(["time"] if wants_time else [])]
     if wants_time and "time" in shared:
         raise SpecError("--share", "time cannot be both shared and new")
@@ -125,30 +154,33 @@ def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
     return tuple(kind for kind in kinds if kind not in out), joined
 
 
-def _root(rootfs: Text, options: Options) -> Root:
+def _root(rootfs: Text, options: Options, host: Host) -> Root:
     path = os.fsencode(rootfs)
-    if not path or b"\0" in path:
-        raise SpecError("ROOTFS", "the path is empty or contains a NUL byte")
-    try:
-        is_directory = _is_directory(path)
-    except OSError as error:
-        raise SpecError("ROOTFS", f"{os.fsdecode(path)}: {error.strerror}") from None
-    if not is_directory:
+    if not path:
+        raise SpecError("ROOTFS", "the path is empty")
+    found = _look("ROOTFS", path)
+    if not stat.S_ISDIR(found.st_mode):
         raise SpecError("ROOTFS", f"{os.fsdecode(path)}: not a directory")
     overlay = bool(options.get("overlay"))
     size = options.get("size")
-    if size and not overlay:
+    if size is not None and not overlay:
         raise SpecError("--size", "it is the size of the overlay: give --overlay too")
     return Root(
-        os.path.abspath(path),
-        overlay,
-        bool(options.get("read_only")),
-        forms.size("--size", size) if size else b"50%",
+        path=_absolute(path),
+        overlay=overlay,
+        readonly=bool(options.get("read_only")),
+        size=b"50%" if size is None else forms.size("--size", size),
+        mode=stat.S_IMODE(found.st_mode),
+        owner=(found.st_uid, found.st_gid) if host.privileged else (0, 0),
     )
 
 
-def _is_directory(path: bytes) -> bool:
-    return os.stat(path).st_mode & 0o170000 == 0o040000
+def _look(option: str, path: bytes) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SpecError(option, f"{os.fsdecode(path)}: {reason}") from None
 
 
 def _mounts(options: Options) -> tuple[Mount, ...]:
@@ -156,23 +188,19 @@ def _mounts(options: Options) -> tuple[Mount, ...]:
     given: list[Mount] = [forms.tmpfs(text) for text in options.get("tmpfs") or ()]
     for text in options.get("volumes") or ():
         source, target, attributes, idmapped = forms.volume(text)
-        path = os.path.abspath(os.fsencode(source))
-        try:
-            directory = _is_directory(path)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise SpecError("--volume", f"{source}: {reason}") from None
-        given.append(Bind(target, path, directory, attributes, idmapped))
+        path = os.fsencode(source)
+        directory = stat.S_ISDIR(_look("--volume", path).st_mode)
+        given.append(Bind(target, _absolute(path), directory, attributes, idmapped))
     given.sort(key=lambda mount: mount.target.count(b"/"))
     default = DEFAULT_MOUNTS
-    if options.get("shm_size"):
+    if options.get("shm_size") is not None:
         dev = Dev(shm_size=forms.size("--shm-size", options["shm_size"]))
         default = tuple(dev if isinstance(mount, Dev) else mount for mount in default)
     return (*default, *given)
 
 
-def _user(text: str, root: Root | None) -> tuple[User, bytes]:
-    if not text:
+def _user(text: str | None, root: Root | None) -> tuple[User, bytes]:
+    if text is None:
         return ROOT_USER, b"/root"
     if root is None:
         raise SpecError("--user", "names are looked up in ROOTFS, which a joined mnt replaces")
@@ -187,10 +215,9 @@ def _workdir(text: str) -> bytes:
     return os.fsencode(text)
 
 
-def _hostname(options: Options, is_new: bool) -> bytes | None:
-    if options.get("hostname"):
-        return forms.hostname("--hostname", options["hostname"])
-    return b"minibox" if is_new else None
+def _name(options: Options, word: str) -> bytes | None:
+    text: str | None = options.get(word)  # type: ignore[assignment]
+    return None if text is None else forms.hostname(f"--{word}", text)
 
 
 def _time_offsets(options: Options) -> TimeOffsets:
@@ -198,16 +225,15 @@ def _time_offsets(options: Options) -> TimeOffsets:
 
 
 def _seconds(options: Options, word: str) -> int:
-    text: str = options.get(word) or ""  # type: ignore[assignment]
-    return forms.integer(f"--{word}", text) if text else 0
+    return forms.seconds(f"--{word}", _given(options, word, "0"))
 
 
-def _env(options: Options, home: bytes, hostname: str) -> tuple[bytes, ...]:
+def _env(options: Options, home: bytes, hostname: bytes) -> tuple[bytes, ...]:
     """The defaults, then the files, then the options; nothing of the caller's but by name."""
     found: dict[bytes, bytes | None] = {
         b"PATH": PATH,
         b"HOME": home,
-        b"HOSTNAME": os.fsencode(hostname),
+        b"HOSTNAME": hostname,
         b"container": b"minibox",
     }
     for path in options.get("env_file") or ():

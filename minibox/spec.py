@@ -97,6 +97,22 @@ KINDS = {namespace.kind: namespace for namespace in NAMESPACES}
 DEFAULT_NAMESPACES = tuple(namespace.kind for namespace in NAMESPACES if namespace.default)
 
 
+# include/uapi/linux/capability.h: the index is the number.
+CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
+    *("SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"),
+    *("IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT"),
+    *("SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD"),
+    *("LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG"),
+    *("WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE"),
+)
+# docker's default set without MKNOD: a device node would not work anyway.
+DEFAULT_CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+    *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP"),
+)
+
+
 class Join(Record):
     """Enter an existing namespace. path: its file, such as b"/proc/1234/ns/net"."""
 
@@ -126,13 +142,16 @@ class Root(Record):
     path: a directory of the host. overlay: an overlay with a tmpfs as its upper layer keeps the
     tree as it was. readonly: nothing below / can be written, the other mounts excepted (the
     overlay is used then too, as the place for mount points that the tree lacks).
-    size: of the overlay's tmpfs, as tmpfs(5) takes it.
+    size: of the overlay's tmpfs, as tmpfs(5) takes it. mode, owner: those of the directory itself,
+    as the container shall see them, which an overlay cannot take from it.
     """
 
     path: bytes
     overlay: bool = False
     readonly: bool = False
     size: bytes = b"50%"
+    mode: int = 0o755
+    owner: tuple[int, int] = (0, 0)
 
 
 class Mount(Record):
@@ -203,8 +222,9 @@ class Spec(Record):
     """A container.
 
     args: the command, args[0] searched in env's PATH. root: None only where a mount namespace is
-    joined. namespaces: the kinds to make anew. uid_mappings, gid_mappings: empty without a new
-    user namespace. redirected: which of fd 0, 1, 2 launch gives (the others are inherited).
+    joined. capabilities: names without CAP_, what the container's root keeps. namespaces: the kinds
+    to make anew. uid_mappings, gid_mappings: empty without a new user namespace. redirected: which
+    of fd 0, 1, 2 launch gives (the others are inherited).
     supervised: the container dies with the process that started it.
     """
 
@@ -214,6 +234,7 @@ class Spec(Record):
     cwd: bytes = b"/"
     user: User = User()
     umask: int = 0o022
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     hostname: bytes | None = b"minibox"
     domainname: bytes | None = None
     namespaces: tuple[str, ...] = DEFAULT_NAMESPACES

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     class How(TypedDict, total=False):
-        """to: the slot for the result. ok: tolerated errnos. why: the reason. expect_zero."""
+        """to: the slot for the result. ok: tolerated errnos. why: the reason. The rest: see Op."""
 
         to: Slot
         ok: tuple[int, ...]
         why: str
         expect_zero: bool
+        retry: bool
 
 
 Fd = int | Slot
@@ -68,8 +69,11 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "openat": (257, 56, "fd path |O_"),
     "mkdirat": (258, 34, "fd path octal"),
     "mknodat": (259, 33, "fd path mode int"),
+    "fchownat": (260, 54, "fd path int int |AT_"),
     "symlinkat": (266, 36, "path fd path"),
+    "fchmodat": (268, 53, "fd path octal"),
     "ppoll": (271, 73, "memory int memory memory int"),
+    "capset": (126, 91, "memory memory"),
     "unshare": (272, 97, "|CLONE_"),
     "signalfd4": (289, 74, "fd memory int |SFD_"),
     "dup3": (292, 24, "fd fd |O_"),
@@ -104,7 +108,7 @@ NUMBERS: dict[str, int] = {
 AT_FDCWD = -100
 AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
 O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
-O_NOCTTY, O_CLOEXEC, O_PATH = 0o400, 0o2000000, 0o10000000
+O_NOCTTY, O_NONBLOCK, O_CLOEXEC, O_PATH = 0o400, os.O_NONBLOCK, 0o2000000, 0o10000000
 O_DIRECTORY, O_NOFOLLOW = os.O_DIRECTORY, os.O_NOFOLLOW  # these two differ by architecture
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, 0o2000000
@@ -115,7 +119,7 @@ FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR_IDMAP = 0x00100000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 2, 4, 8, 0x1000
-MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 1 << 18, 1 << 19
+MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
 CLONE_PIDFD, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT = 0x1000, 0x2000, 0x4000, 0x8000
@@ -126,7 +130,7 @@ CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 CLONE_IO, CLONE_NEWTIME = 0x80000000, 0x80
 CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP = 1 << 32, 1 << 33
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 SIG_SETMASK, SIG_BLOCK = 2, 0
@@ -177,6 +181,7 @@ def openat(dirfd: Fd, path: bytes, flags: int, **how: Unpack[How]) -> Op:
 
 
 def openat2(dirfd: Fd, path: bytes, how_: Memory, **how: Unpack[How]) -> Op:
+    how["retry"] = True
     return _op("openat2", dirfd, path, how_, len(how_.data), **how)
 
 
@@ -214,6 +219,14 @@ def close_range(first: int, last: int, flags: int, **how: Unpack[How]) -> Op:
 
 def fchown(fd: Fd, uid: int, gid: int, **how: Unpack[How]) -> Op:
     return _op("fchown", fd, uid, gid, **how)
+
+
+def fchownat(dirfd: Fd, path: bytes, uid: int, gid: int, **how: Unpack[How]) -> Op:
+    return _op("fchownat", dirfd, path, uid, gid, 0, **how)
+
+
+def fchmodat(dirfd: Fd, path: bytes, mode: int, **how: Unpack[How]) -> Op:
+    return _op("fchmodat", dirfd, path, mode, **how)
 
 
 def chdir(path: bytes, **how: Unpack[How]) -> Op:
@@ -328,6 +341,10 @@ def keyctl_join_session_keyring(**how: Unpack[How]) -> Op:
 
 def prctl(option: int, argument: int, **how: Unpack[How]) -> Op:
     return _op("prctl", option, argument, 0, 0, 0, **how)
+
+
+def capset(header: Memory, sets: Memory, **how: Unpack[How]) -> Op:
+    return _op("capset", header, sets, **how)
 
 
 # Processes and signals.

@@ -90,6 +90,8 @@ CONTAINER = (
     ),
     Option(("--env-file",), "env_file", LIST, "Set variables from a file.", "FILE"),
     Option(("--user", "-u"), "user", VALUE, "Run as this user, by name or number.", "USER[:GROUP]"),
+    Option(("--cap-add",), "cap_add", LIST, "Keep a capability; ALL keeps all.", "NAME"),
+    Option(("--cap-drop",), "cap_drop", LIST, "Drop a capability; ALL drops all.", "NAME"),
     Option(("--init",), "init", FLAG, "An init as PID 1: reaps, forwards signals."),
     Option(("--time",), "time", FLAG, "Make a time namespace as well."),
     Option(("--boottime",), "boottime", VALUE, "Add to the boot-time clock inside.", "SECONDS"),

@@ -50,8 +50,8 @@ def _wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
 
 
 def execute(values: Values) -> int:
-    limit: str = values.get("timeout") or ""  # type: ignore[assignment]
-    timeout = forms.duration("--timeout", limit) if limit else None
+    limit: str | None = values.get("timeout")  # type: ignore[assignment]
+    timeout = None if limit is None else forms.duration("--timeout", limit)
     terminals = tuple(fd for fd in range(3) if os.isatty(fd))
     spec, here = prepare(values, terminals=terminals)
     plan = compile(spec, here)

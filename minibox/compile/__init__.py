@@ -8,7 +8,17 @@ parent calls before clone, and what the child calls from clone to exec.
 from __future__ import annotations
 
 from minibox import spec as s
-from minibox.compile import command, console, identity, lifeline, mounts, names, namespaces, root
+from minibox.compile import (
+    capabilities,
+    command,
+    console,
+    identity,
+    lifeline,
+    mounts,
+    names,
+    namespaces,
+    root,
+)
 from minibox.plan import Plan
 
 TYPE_CHECKING = False
@@ -44,7 +54,9 @@ STAGES: tuple[Stage, ...] = (
     root.pivot,
     command.redirect,
     command.enter_directory,
+    capabilities.limit,
     identity.become_user,
+    capabilities.drop,
     lifeline.check,
     command.start_init,
     command.execute,

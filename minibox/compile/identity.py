@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from errno import EPERM
+
 from minibox import syscalls as sc
 from minibox.errors import SpecError
 from minibox.spec import User
@@ -21,7 +23,14 @@ def id_map(mappings: tuple[IDMapping, ...]) -> bytes:
     return b"".join(b"%d %d %d\n" % m.astuple() for m in mappings)
 
 
-def _is_mapped(mappings: tuple[IDMapping, ...], id_: int) -> bool:
+def is_mapped(spec: Spec, uid: int, gid: int) -> bool:
+    """Do these ids of the container exist there?"""
+    if not spec.makes("user"):
+        return True
+    return _has(spec.uid_mappings, uid) and _has(spec.gid_mappings, gid)
+
+
+def _has(mappings: tuple[IDMapping, ...], id_: int) -> bool:
     return any(m.container_id <= id_ < m.container_id + m.size for m in mappings)
 
 
@@ -30,9 +39,11 @@ def _can_set_groups(spec: Spec, host: Host) -> bool:
     return host.privileged or not spec.makes("user")
 
 
-def _become(user: User, groups: bool, why: str) -> Iterator[Op]:
-    if groups:
-        yield sc.setgroups(user.groups, why="no group of the caller's stays")
+def _become(spec: Spec, host: Host, user: User, why: str) -> Iterator[Op]:
+    if _can_set_groups(spec, host):
+        # Before a user namespace was joined, which may deny this, all groups were dropped.
+        tolerated = (EPERM,) if spec.joins("user") and not user.groups else ()
+        yield sc.setgroups(user.groups, ok=tolerated, why="no group of the caller's stays")
     yield sc.setresgid(user.gid, why=why)
     yield sc.setresuid(user.uid, why=why)
 
@@ -41,7 +52,7 @@ def become_root(spec: Spec, host: Host) -> Iterator[Op]:
     """Until its ids are mapped ones, files made in a user namespace would belong to nobody."""
     yield sc.umask(0o022, why="the caller's may be anything")
     if spec.has_own_ids:
-        yield from _become(User(), _can_set_groups(spec, host), "root of the user namespace")
+        yield from _become(spec, host, User(), "root of the user namespace")
 
 
 def become_user(spec: Spec, host: Host) -> Iterator[Op]:
@@ -49,16 +60,12 @@ def become_user(spec: Spec, host: Host) -> Iterator[Op]:
     if spec.umask != 0o022:
         yield sc.umask(spec.umask, why="as asked")
     user = spec.user
-    if spec.makes("user"):
-        for mappings, id_, word in (
-            (spec.uid_mappings, user.uid, "uid"),
-            (spec.gid_mappings, user.gid, "gid"),
-        ):
-            if not _is_mapped(mappings, id_):
-                raise SpecError("user", f"{word} {id_} is not mapped in the user namespace")
+    if not is_mapped(spec, user.uid, user.gid):
+        ids = f"{user.uid}:{user.gid}"
+        raise SpecError("user", f"{ids} is not mapped in the user namespace")
     if user.groups and not _can_set_groups(spec, host):
         raise SpecError("user", "supplementary groups need root")
     is_root_already = spec.has_own_ids and user == User()
     if not is_root_already:
-        yield from _become(user, _can_set_groups(spec, host), "the user asked for")
+        yield from _become(spec, host, user, "the user asked for")
     yield sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1, why="set-uid files give nothing")

@@ -12,6 +12,7 @@ from errno import EEXIST, ENOENT, EPERM
 
 from minibox import spec as s
 from minibox import syscalls as sc
+from minibox.compile.identity import is_mapped
 from minibox.compile.root import CLONE_TREE, tree
 from minibox.compile.slots import DEV, FS, MOUNT, ROOT, TARGET
 from minibox.errors import SpecError
@@ -34,6 +35,7 @@ INSIDE_DIRECTORY = sc.open_how(
 NO_LINK = sc.open_how(
     sc.O_PATH | sc.O_DIRECTORY | sc.O_CLOEXEC, sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_SYMLINKS
 )
+TTY = 5  # the group, in every distribution's /etc/group
 NODES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
 LINKS = (
     (b"fd", b"/proc/self/fd"),
@@ -50,11 +52,11 @@ def _volume(index: int) -> Slot:
 
 def _where(index: int, mount: s.Mount) -> str:
     kind = type(mount).__name__.lower()
-    return f"mounts[{index}], {kind} on {mount.target.decode(errors='replace')}"
+    return f"mounts[{index}], mount {kind} on {mount.target.decode(errors='replace')}"
 
 
 def _bind(mount: s.Bind, slot: Slot, idmap: bool) -> Iterator[Op]:
-    return tree(mount.source, slot, mount.attributes, idmap, "the volume's source")
+    return tree(mount.source, slot, mount.attributes, idmap=idmap, why="the volume's source")
 
 
 def acquire(spec: s.Spec, host: Host) -> Iterator[Op]:
@@ -88,7 +90,10 @@ def seclude(spec: s.Spec, host: Host) -> Iterator[Op]:
 
 
 def mount(spec: s.Spec, host: Host) -> Iterator[Op]:
-    for i, mount in enumerate(spec.mounts):
+    # proc comes last: whatever a link in the tree has brought onto /proc, lies below it.
+    last = [(i, mount) for i, mount in enumerate(spec.mounts) if isinstance(mount, s.Proc)]
+    first = [(i, mount) for i, mount in enumerate(spec.mounts) if not isinstance(mount, s.Proc)]
+    for i, mount in first + last:
         for op in LOWERINGS[type(mount)](spec, host, mount, _volume(i)):
             op.origin = _where(i, mount)
             yield op
@@ -127,7 +132,7 @@ def _new(
 
 def _hosts(path: bytes, attributes: int) -> Iterator[Op]:
     """The host's own mounts at `path`: for a namespace that the container shares with it."""
-    attr = sc.mount_attr(set_=attributes)
+    attr = sc.mount_attr(set_=attributes, propagation=sc.MS_PRIVATE)
     yield sc.open_tree(sc.AT_FDCWD, path, CLONE_TREE, to=MOUNT, why="the host's, as it is shared")
     yield sc.mount_setattr(MOUNT, b"", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, attr, why="restricted")
 
@@ -155,7 +160,8 @@ def dev(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     assert isinstance(mount, s.Dev)
     yield from _target(mount.target, links=False)
     options = ((b"mode", b"0755"), (b"size", b"64k"))
-    yield from _new(b"tmpfs", sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC, options, to=DEV)
+    # nodev: the nodes are mounts of the host's, and no other one shall work.
+    yield from _new(b"tmpfs", SAFE, options, to=DEV)
     yield sc.move_mount(DEV, TARGET, why="attach it")
     yield sc.fchdir(DEV, why="the names below are in this tmpfs")
     for node in NODES:
@@ -164,8 +170,9 @@ def dev(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     for name, target in LINKS:
         yield sc.symlinkat(target, DEV, name, why="as everywhere")
     yield sc.mkdirat(DEV, b"pts", 0o755, why="terminals of its own")
-    # gid 5 is tty: where only root is mapped, the slave keeps its opener's group.
-    group = b",gid=5" if host.privileged else b""
+    # Where the group tty is not mapped, or may not be, a terminal keeps its opener's group.
+    has_tty = not spec.joins("user") and is_mapped(spec, 0, TTY)
+    group = b",gid=%d" % TTY if has_tty else b""
     yield sc.mount(
         b"devpts",
         b"pts",
@@ -191,7 +198,8 @@ def _shared_memory(spec: s.Spec, mount: s.Dev) -> Iterator[Op]:
             why="POSIX shared memory",
         )
     else:
-        yield sc.mount(b"/dev/shm", b"shm", None, sc.MS_BIND | sc.MS_REC, why="ipc is shared")
+        yield from _hosts(b"/dev/shm", SAFE)
+        yield sc.move_mount(MOUNT, DEV, b"shm", why="attach it")
     yield sc.mkdirat(DEV, b"mqueue", 0o755, why="POSIX message queues")
     if is_own or not spec.makes("user"):
         # Only the owner of an ipc namespace may mount its queues: one that is joined has another.

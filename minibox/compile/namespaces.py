@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from minibox.host import Host
     from minibox.plan import Op
-    from minibox.spec import Spec
+    from minibox.spec import Join, Spec
 
 
 def new_flags(spec: Spec) -> int:
@@ -53,10 +53,15 @@ def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     """Open the namespaces to join, while their files can be seen."""
     check(spec)
     for join in spec.joined:
-        yield sc.openat(
-            sc.AT_FDCWD, join.path, sc.O_RDONLY | sc.O_CLOEXEC,
-            to=namespace(join.kind), why=f"the {join.kind} namespace to join",
-        )  # fmt: skip
+        # O_NONBLOCK: the path may be a fifo's.
+        flags = sc.O_RDONLY | sc.O_NONBLOCK | sc.O_NOCTTY | sc.O_CLOEXEC
+        yield _about(join, sc.openat(sc.AT_FDCWD, join.path, flags, to=namespace(join.kind)))
+
+
+def _about(join: Join, op: Op) -> Op:
+    op.origin = f"namespaces, join {join.kind} {join.path.decode(errors='replace')}"
+    op.why = "--join"
+    return op
 
 
 def check(spec: Spec) -> None:
@@ -113,7 +118,9 @@ def join(spec: Spec, host: Host) -> Iterator[Op]:
         return
     yield from _stage(spec, host)
     yield sc.prctl(sc.PR_SET_DUMPABLE, 0, why="no peer inside may look into this process")
+    if host.privileged and spec.joins("user"):
+        yield sc.setgroups((), why="a joined user namespace may deny it")
     for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
-        yield sc.setns(namespace(joined.kind), KINDS[joined.kind].flag, why="join it")
+        yield _about(joined, sc.setns(namespace(joined.kind), KINDS[joined.kind].flag))
     yield sc.fork(new_flags(spec), why="the rest runs in a child inside")
     yield from lifeline.tie(spec, host)

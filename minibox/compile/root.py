@@ -8,6 +8,7 @@ host is named after the first one, and nothing that is renamed meanwhile matters
 from __future__ import annotations
 
 from minibox import syscalls as sc
+from minibox.compile.identity import is_mapped
 from minibox.compile.slots import FS, LOWER, ROOT, UPPER, USERNS
 from minibox.plan import Offset, Slot
 
@@ -27,47 +28,53 @@ def has_overlay(root: Root) -> bool:
     return root.overlay or root.readonly
 
 
-def tree(path: bytes, to: Slot, attributes: int, idmap: bool, why: str) -> Iterator[Op]:
-    """A detached copy of the mounts at `path`, with these attributes."""
-    flags = CLONE_TREE
-    if idmap and path == b"/":
-        # Below lie the host's proc, sys and dev, which nobody wants and which take no id map.
-        flags &= ~sc.OPEN_TREE_AT_RECURSIVE
+def tree(
+    path: bytes, to: Slot, attributes: int, *, idmap: bool, recursive: bool = True, why: str = ""
+) -> Iterator[Op]:
+    """A detached copy of the mounts at `path`, with these attributes.
+
+    Private: a copy stays in its source's peer group, and what is mounted in it would show there.
+    """
+    flags = CLONE_TREE if recursive else CLONE_TREE & ~sc.OPEN_TREE_AT_RECURSIVE
     yield sc.open_tree(sc.AT_FDCWD, path, flags, to=to, why=why)
-    attr = sc.mount_attr(set_=attributes | (sc.MOUNT_ATTR_IDMAP if idmap else 0))
+    attr = sc.mount_attr(attributes | (sc.MOUNT_ATTR_IDMAP if idmap else 0), 0, sc.MS_PRIVATE)
     if idmap:
-        yield sc.store(
-            USERNS, Offset(attr, sc.USERNS_FD_AT, "&userns_fd"), why="whose id map to apply"
-        )
-    reason = "its files look as on the host" if idmap else "no device node of the tree works"
+        yield sc.store(USERNS, Offset(attr, sc.USERNS_FD_AT, "&userns_fd"), why="whose id map")
+    reason = "private, and its owners look as on the host" if idmap else "private"
     yield sc.mount_setattr(to, b"", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, attr, why=reason)
 
 
-def _tree(root: Root, idmap: bool) -> Iterator[Op]:
+def _tree(root: Root, host: Host, idmap: bool) -> Iterator[Op]:
     slot = LOWER if has_overlay(root) else ROOT
-    for op in tree(root.path, slot, sc.MOUNT_ATTR_NODEV, idmap, "the root file system"):
-        op.origin = f"root, {root.path.decode(errors='replace')}"
+    # Below the host's own root lie its proc, sys and dev. Without privilege the kernel insists.
+    recursive = root.path != b"/" or not host.privileged
+    attributes = sc.MOUNT_ATTR_NODEV
+    why = "the root file system"
+    for op in tree(root.path, slot, attributes, idmap=idmap, recursive=recursive, why=why):
+        op.origin = f"root, mount {root.path.decode(errors='replace')}"
         yield op
 
 
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     """As root the parent takes the tree: only it may apply an id map to the mount."""
     if spec.root and host.privileged:
-        yield from _tree(spec.root, spec.has_own_ids)
+        yield from _tree(spec.root, host, spec.has_own_ids)
 
 
 def attach(spec: Spec, host: Host) -> Iterator[Op]:
     if not spec.root:
         return
     if not host.privileged:
-        yield from _tree(spec.root, False)
+        yield from _tree(spec.root, host, False)
     if has_overlay(spec.root):
-        yield from _overlay(spec.root)
+        yield from _overlay(spec)
     yield sc.move_mount(ROOT, sc.AT_FDCWD, b"/", why="on top of the old root")
 
 
-def _overlay(root: Root) -> Iterator[Op]:
+def _overlay(spec: Spec) -> Iterator[Op]:
     """An overlay of the tree and a tmpfs; the paths it is given count from the tmpfs."""
+    root = spec.root
+    assert root is not None
     yield sc.fsopen(b"tmpfs", to=FS, why="for the overlay's upper layer")
     yield sc.fsconfig_string(FS, b"mode", b"0755", why="the upper layer")
     yield sc.fsconfig_string(FS, b"size", root.size, why="--size")
@@ -75,6 +82,10 @@ def _overlay(root: Root) -> Iterator[Op]:
     yield sc.fsmount(FS, sc.MOUNT_ATTR_NODEV, to=UPPER, why="the upper layer")
     for directory in (b"lower", b"upper", b"work"):
         yield sc.mkdirat(UPPER, directory, 0o755, why="the overlay's layers")
+    # The root directory of an overlay is its upper layer's.
+    yield sc.fchmodat(UPPER, b"upper", root.mode, why="the mode of the tree's root")
+    if root.owner != (0, 0) and is_mapped(spec, *root.owner):
+        yield sc.fchownat(UPPER, b"upper", *root.owner, why="the owner of the tree's root")
     yield sc.move_mount(UPPER, sc.AT_FDCWD, b"/", why="layers must be attached")
     yield sc.move_mount(LOWER, UPPER, b"lower", why="the root file system")
     yield sc.fchdir(UPPER, why="the paths below are relative")

@@ -23,7 +23,11 @@ def open_inside(root: bytes, path: bytes, flags: int) -> int:
     try:
         resolve = sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_MAGICLINKS
         how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
-        return core.syscall(sc.NUMBERS["openat2"], directory, path + b"\0", how, len(how))
+        while True:
+            try:
+                return core.syscall(sc.NUMBERS["openat2"], directory, path + b"\0", how, len(how))
+            except BlockingIOError:
+                continue  # something on the host was renamed meanwhile (openat2(2), EAGAIN)
     finally:
         os.close(directory)
 

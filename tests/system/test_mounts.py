@@ -32,7 +32,7 @@ SAFE = {"nosuid", "nodev", "noexec"}
 EXPECTED = {
     "/proc": ("proc", {"rw", *SAFE}),
     "/sys": ("sysfs", {"ro", *SAFE}),
-    "/dev": ("tmpfs", {"rw", "nosuid", "noexec"}),
+    "/dev": ("tmpfs", {"rw", "nosuid", "nodev", "noexec"}),
     "/dev/pts": ("devpts", {"rw", "nosuid", "noexec"}),
     "/dev/shm": ("tmpfs", {"rw", *SAFE}),
     "/dev/mqueue": ("mqueue", {"rw", *SAFE}),

@@ -14,7 +14,7 @@ from minibox.compile.command import search
 from minibox.errors import SpecError
 from minibox.host import Host
 
-ROOT_HOST = Host(0, 0, True)
+ROOT_HOST = Host(0, 0, True, (1 << 41) - 1)
 USER_HOST = Host(1000, 1000, False)
 IDS = (s.IDMapping(0, 1 << 30, 65536),)
 OWN_IDS = (s.IDMapping(0, 1000, 1),)

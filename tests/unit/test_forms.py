@@ -89,11 +89,11 @@ def test_no_hostname(text):
         forms.hostname("--hostname", text)
 
 
-@pytest.mark.parametrize("text", ["", "+", "--1", "1.0", "1" * 19, "²"])
+@pytest.mark.parametrize("text", ["", "+", "--1", "1.0", "9" * 10, "1" * 19, "²"])
 def test_no_integer(text):
     with pytest.raises(SpecError):
-        forms.integer("--boottime", text)
+        forms.seconds("--boottime", text)
 
 
 def test_integer():
-    assert [forms.integer("-", text) for text in ("5", "-5", "+5")] == [5, -5, 5]
+    assert [forms.seconds("-", text) for text in ("5", "-5", "+5")] == [5, -5, 5]

