@@ -268,7 +268,7 @@ def test_a_tree_the_host_has_read_only_works_in_an_overlay(tree, helper):
         )
         assert (done.stdout, done.stderr) == (b"ok\n", b"")
     done = namespace.minibox("--tmpfs", "/new", tree, "/bin/true")
-    assert (done.returncode, b"--volatile" in done.stderr) == (125, True)
+    assert (done.returncode, b"--overlay" in done.stderr) == (125, True)
 
 
 # Hostile trees
