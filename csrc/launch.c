@@ -157,9 +157,10 @@ int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
     return 0;
 }
 
-void mb_go(struct mb_plan *plan) {
+int mb_go(struct mb_plan *plan) {
     plan->gate = 1;
-    sys_futex(&plan->gate, FUTEX_WAKE, 1, NULL);
+    long r = sys_futex(&plan->gate, FUTEX_WAKE, 1, NULL);
+    return r < 0 ? (int)r : 0;
 }
 
 int mb_left(struct mb_plan *plan, int timeout_ms) {
@@ -168,7 +169,7 @@ int mb_left(struct mb_plan *plan, int timeout_ms) {
     uint32_t value = *alive;
     while (value != 0 && !(value & FUTEX_OWNER_DIED)) {
         long r = sys_futex(alive, FUTEX_WAIT, value, &timeout);
-        if (r == -ETIMEDOUT || r == -EINTR) {
+        if (r < 0 && r != -EAGAIN) {
             return 0;
         }
         value = *alive;

@@ -88,8 +88,8 @@ void mb_arena_free(struct mb_plan *plan);
 // set an op failed (plan->step says which), else the clone did.
 int mb_launch(struct mb_plan *plan, struct mb_clone *how);
 
-// Open the gate.
-void mb_go(struct mb_plan *plan);
+// Open the gate; 0 or -errno.
+int mb_go(struct mb_plan *plan);
 
 // Wait until the child has left the arena's memory by exec or death. 1 when it has, 0 after the
 // timeout. When it has, the parent's dumpable attribute is as it was before the launch.

@@ -53,7 +53,10 @@ static void find_directory(void) {
     while (size > 0 && directory[size - 1] != '/') {
         size--;
     }
-    directory[size > 0 ? size : 0] = 0;
+    if (size <= 0) {
+        fail("minibox: /proc/self/exe cannot be read: is /proc mounted?\n");
+    }
+    directory[size] = 0;
 }
 
 // ../lib/python3.N/{site,dist}-packages/minibox/__main__.py; N, or 0 where there is none.
@@ -77,10 +80,11 @@ static int find_package(void) {
 // The interpreter beside this binary, or the system's of that version.
 static void find_python(int minor) {
     static const char *const places[] = {directory, "/usr/local/bin/", "/usr/bin/"};
-    for (int place = 0; place < 3; place++) {
+    int places_to_look = minor ? 3 : 1;
+    for (int place = 0; place < places_to_look; place++) {
         char *at = append(python, python, places[place]);
         at = append(python, at, "python3");
-        if (place > 0 && minor) {
+        if (place > 0) {
             at = append(python, at, ".");
             append_number(python, at, minor);
         }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from _thread import RLock
+from errno import EINVAL
 
 from minibox._core import ffi, lib
 from minibox.syscalls import NUMBERS
@@ -33,7 +34,8 @@ def syscall(number: int, *args: int | bytes | bytearray | None) -> int:
     ]  # fmt: skip
     result = int(lib.mb_syscall(number, *words, *[0] * (6 - len(words))))
     if -4095 <= result < 0:
-        raise OSError(-result, os.strerror(-result))
+        name = next((name for name, known in NUMBERS.items() if known == number), str(number))
+        raise OSError(-result, os.strerror(-result), name)
     return result
 
 
@@ -63,8 +65,10 @@ class Child:
         self.pidfd = pidfd
 
     def go(self) -> None:
-        """Open the gate."""
-        lib.mb_go(self._arena)
+        """Open the gate. OSError when the child cannot be woken."""
+        error = lib.mb_go(self._arena)
+        if error:
+            raise OSError(-error, os.strerror(-error), "gate")
 
     def left(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until the child has exec'd its command or is dead."""
@@ -121,11 +125,13 @@ def _report(image: Image, arena: Any) -> Report:
 
 
 class LaunchError(OSError):
-    """The parent's side failed: with `report` an op did, with None the clone."""
+    """The parent's side failed: an op of the plan (`report`), something else (`what`), or, with
+    neither, the clone."""
 
-    def __init__(self, error: int, report: Report | None) -> None:
+    def __init__(self, error: int, report: Report | None = None, what: str = "") -> None:
         super().__init__(error, os.strerror(error))
         self.report = report
+        self.what = what
 
 
 def launch(
@@ -146,7 +152,7 @@ def launch(
     error = ffi.new("int *", 0)
     arena = lib.mb_arena(image.size, memfd if staged else ffi.NULL, error)
     if arena == ffi.NULL:
-        raise LaunchError(error[0], None)
+        raise LaunchError(error[0], what="memory for the plan")
     how = ffi.new("struct mb_clone *")
     how.flags, how.exit_signal, how.tls, how.call = flags, exit_signal, tls, call
     how.cgroup = max(0, cgroup)
@@ -172,10 +178,11 @@ def launch(
 
 def _close_parents(image: Image, memory: Any, memfd: int) -> None:
     """The fds that the parent's ops opened are the child's now."""
-    for fd in image.parent_fds(memory):
-        os.close(fd)
-    if memfd >= 0:
-        os.close(memfd)
+    for fd in [*image.parent_fds(memory), memfd]:
+        try:
+            os.close(fd)
+        except OSError:
+            pass  # it is closed all the same, and the child must not be lost for it
 
 
 # For the few things that are made once a process, whichever thread comes first. From _thread: the
@@ -195,7 +202,7 @@ def once(name: object, make: Callable[[], int]) -> int:
 
 def own_pidfd() -> int:
     """A pidfd of this process, for its children to ask whether it is alive."""
-    return once("pidfd", lambda: os.pidfd_open(os.getpid()))
+    return once("pidfd", lambda: pidfd_open(os.getpid()))
 
 
 def stage_fd() -> int:
@@ -209,13 +216,22 @@ def stage_fd() -> int:
 def _make_stage() -> int:
     with open(os.path.join(os.path.dirname(__file__), "minibox-init"), "rb") as file:
         binary = file.read()
+    create, flags = NUMBERS["memfd_create"], MFD_CLOEXEC | MFD_ALLOW_SEALING
     try:
-        fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
-    except OSError:  # before 6.3 the bit is unknown and every memfd may be executed
-        fd = os.memfd_create("minibox-init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+        fd = syscall(create, b"minibox-init\0", flags | MFD_EXEC)
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+        # Before 6.3 the bit is unknown, and every memfd may be executed.
+        fd = syscall(create, b"minibox-init\0", flags)
     os.write(fd, binary)
     syscall(NUMBERS["fcntl"], fd, F_ADD_SEALS, ALL_SEALS)
     return fd
+
+
+def pidfd_open(pid: int) -> int:
+    """pidfd_open(2). OSError."""
+    return syscall(NUMBERS["pidfd_open"], pid, 0)
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:

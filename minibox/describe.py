@@ -98,14 +98,10 @@ def call(op: Op) -> str:
 
 def phrase(op: Op) -> str:
     """The step in a few words for an error message: the call and what it was about."""
-    about = [readable(arg) for arg in op.args if isinstance(arg, bytes) and arg]
+    about = [
+        arg.decode(errors="backslashreplace") for arg in op.args if isinstance(arg, bytes) and arg
+    ]
     return f"{op.call} {' '.join(about)}".strip()
-
-
-def readable(data: bytes) -> str:
-    """For a message of one line: what cannot be printed is escaped."""
-    text = data.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def result(op: Op, value: int) -> str:

@@ -15,6 +15,11 @@ from __future__ import annotations
 import os
 
 
+def one_line(text: str) -> str:
+    """Text of the user's in a message: what cannot be printed, a newline say, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class MiniboxError(Exception):
     """The base. `exit_code` is what the command line ends with."""
 
@@ -28,7 +33,7 @@ class SpecError(MiniboxError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+        super().__init__(one_line(f"{path}: {reason}"))
         self.path = path
         self.reason = reason
 
@@ -66,9 +71,9 @@ class SetupError(MiniboxError, OSError):
         self.hint = hint
 
     def __str__(self) -> str:
-        lines = [f"{self.what}: {self.strerror}"]
+        lines = [one_line(f"{self.what}: {self.strerror}")]
         if self.step:
-            lines.append(f"  step {self.step} of {self.steps}, from {self.origin}")
+            lines.append(one_line(f"  step {self.step} of {self.steps}, from {self.origin}"))
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)

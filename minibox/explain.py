@@ -22,6 +22,7 @@ NO_IDMAP = (
     "its file system cannot be id-mapped; --userns host keeps the host's ids, "
     "or copy the tree to ext4, xfs, btrfs or tmpfs"
 )
+NO_IDMAP_VOLUME = "its file system cannot be id-mapped; the word noidmap keeps the host's ids"
 NO_USERNS = (
     "user namespaces are restricted here: see /proc/sys/user/max_user_namespaces, "
     "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
@@ -58,7 +59,7 @@ def _hint(op: Op, error: int) -> str:
     if op.call == "mount_setattr" and error == errno.EINVAL:
         attr = op.args[3]
         if isinstance(attr, Struct) and attr.fields[0][1] & sc.MOUNT_ATTR_IDMAP:
-            return NO_IDMAP
+            return NO_IDMAP_VOLUME if op.origin.startswith("mounts") else NO_IDMAP
     for call, number, place, hint in HINTS:
         if call == op.call and number == error and op.origin.startswith(place):
             return hint
@@ -75,7 +76,7 @@ def failure(plan: Plan, spec: Spec | None, report: Report) -> SetupError:
         return SetupError(number, "the supervising process is gone", reason="set-up abandoned")
     # "mounts[0], mount proc on /proc": where in the request, and what it is about.
     place, _, thing = op.origin.partition(", ")
-    what = describe.readable(thing.encode()) if thing else describe.phrase(op)
+    what = thing or describe.phrase(op)
     origin = f"{place} ({op.call}: {op.why})" if op.why else place
     return SetupError(number, what, report.step + 1, len(plan.steps), origin, _hint(op, number))
 
@@ -85,6 +86,8 @@ def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
     if error.report:
         return failure(plan, spec, error.report)
     number = error.errno or 0
+    if error.what:
+        return SetupError(number, error.what)
     hint = ""
     if number in (errno.EPERM, errno.ENOSPC) and plan.flags & sc.CLONE_NEWUSER:
         hint = NO_USERNS
@@ -95,9 +98,9 @@ def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
     return SetupError(number, "cannot clone the container's process", hint=hint)
 
 
-def map_failure(error: OSError) -> SetupError:
-    what = f"write the id map {error.filename}" if error.filename else "write the id map"
-    return SetupError(error.errno or 0, what)
+def parent_failure(error: OSError, what: str) -> SetupError:
+    """The error of something that the parent does by itself; error.filename says to what."""
+    return SetupError(error.errno or 0, f"{what}: {error.filename}" if error.filename else what)
 
 
 # The command.

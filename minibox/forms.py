@@ -96,7 +96,7 @@ def _is_mode(text: str) -> bool:
 def size(option: str, text: str) -> bytes:
     """A size as tmpfs(5) takes it: 65536, 64k, 512m, 2g, 50%."""
     number = text[:-1] if text[-1:].lower() in tuple("kmgt%") else text
-    if not number.isascii() or not number.isdigit() or int(number) == 0:
+    if not number.isascii() or not number.isdigit() or len(number) > 18 or int(number) == 0:
         raise SpecError(option, f"{text!r} is no size; write 512m, 2g or 50%")
     return text.encode()
 
@@ -164,7 +164,7 @@ def join(text: str) -> Join:
     if not equals or not where:
         raise SpecError(option, f"{text!r}: write KIND=PID or KIND=PATH")
     kinds(option, kind or "?")
-    if where.isascii() and where.isdigit():
+    if where.isascii() and where.isdigit() and len(where) <= 10:
         return Join(kind, f"/proc/{int(where)}/ns/{kind}".encode())
     return Join(kind, os.fsencode(where))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from minibox.errors import SetupError, Unsupported
 from minibox.spec import Record
 
 CAP_SYS_ADMIN = 21
@@ -23,18 +24,19 @@ class Host(Record):
 
 
 def _read(path: str) -> str:
+    """A fact that cannot be read is no fact: a guess could give the container more rights."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read()
-    except OSError:
-        return ""
+    except OSError as error:
+        raise SetupError(error.errno or 0, f"look at the host: {path}") from None
 
 
 def _capabilities() -> int:
     for line in _read("/proc/self/status").splitlines():
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16)
-    return 0
+    raise Unsupported("/proc/self/status has no CapEff line: is /proc a procfs?")
 
 
 def probe() -> Host:
@@ -43,4 +45,4 @@ def probe() -> Host:
     uid, effective = os.geteuid(), _capabilities()
     privileged = uid == 0 and is_initial and bool(effective >> CAP_SYS_ADMIN & 1)
     last = _read("/proc/sys/kernel/cap_last_cap").strip()
-    return Host(uid, os.getegid(), privileged, effective, int(last or 40))
+    return Host(uid, os.getegid(), privileged, effective, int(last))

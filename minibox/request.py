@@ -127,7 +127,11 @@ def _capabilities(options: Options) -> tuple[str, ...]:
 
 def _absolute(path: bytes) -> bytes:
     """Against the working directory, but not normalised: `link/..` means what the kernel says."""
-    return path if path.startswith(b"/") else os.getcwdb() + b"/" + path
+    try:
+        return path if path.startswith(b"/") else os.getcwdb() + b"/" + path
+    except FileNotFoundError:
+        name = os.fsdecode(path)
+        raise SpecError(name, "the working directory, against which it counts, is gone") from None
 
 
 def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:

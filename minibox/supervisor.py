@@ -87,11 +87,16 @@ class Process:
     def wait(self, timeout: float | None = None) -> Status | None:
         """How it ended, or None after `timeout` seconds. StateError when that cannot be known."""
         if self._status is None:
-            if timeout is not None and not select_read(self.pidfd, timeout):
+            if (timeout is not None or _guests) and not _wait_for(self, timeout):
                 return None
-            with self._reaping:
-                self._status = self._status or self._reap()
+            self.reap()
         return self._status
+
+    def reap(self) -> None:
+        """It has ended, or is about to: take its status, once, whichever thread comes first."""
+        with self._reaping:
+            self._status = self._status or self._reap()
+            _guests.pop(self.pidfd, None)
 
     def _reap(self) -> Status:
         try:
@@ -119,6 +124,30 @@ class Process:
         self._child.close()
 
 
+# Children of ours in a pid namespace of somebody else's, by pidfd. Its init cannot end before they
+# are reaped, so whoever waits for an init reaps them, too (pid_namespaces(7)).
+_guests: dict[int, Process] = {}
+
+
+def _wait_for(process: Process, timeout: float | None) -> bool:
+    """Wait until `process` has ended, at most `timeout` seconds; reap guests meanwhile."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        poll = select.poll()
+        for pidfd in {process.pidfd, *_guests}:
+            poll.register(pidfd, select.POLLIN)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ended = [pidfd for pidfd, _ in poll.poll(left)]
+        if process.pidfd in ended:
+            return True
+        for pidfd in ended:
+            guest = _guests.pop(pidfd, None)
+            if guest:
+                guest.reap()
+        if not ended and deadline is not None and time.monotonic() >= deadline:
+            return False
+
+
 def select_read(fd: int, timeout: float | None) -> bool:
     """Wait until `fd` is readable, at most `timeout` seconds; None waits for ever."""
     poll = select.poll()
@@ -139,14 +168,8 @@ def start(
 
     streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
     """
-    inputs = dict(streams or {})
     try:
-        if slots.PARENT in image.slots:
-            inputs[slots.PARENT] = core.own_pidfd()
-        if slots.STAGE in image.slots:
-            inputs[slots.STAGE] = core.stage_fd()
-        if slots.USERNS in image.slots and plan.uid_map:
-            inputs[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
+        inputs = _inputs(plan, image, dict(streams or {}))
         child = core.launch(image, plan.flags, inputs, staged=plan.staged)
     except core.LaunchError as error:
         from minibox import explain
@@ -159,14 +182,35 @@ def start(
         if plan.uid_map:
             idmap.write(process.pid, plan.uid_map, plan.gid_map, deny_setgroups=not host.privileged)
         child.go()
-    except (OSError, MiniboxError) as error:
+    except OSError as error:
         process.close()
-        if isinstance(error, MiniboxError):
-            raise
-        from minibox import explain
-
-        raise explain.map_failure(error) from None
+        raise _said(error, "write the id maps") from None
+    except MiniboxError:
+        process.close()
+        raise
     return process
+
+
+def _inputs(plan: Plan, image: Image, inputs: dict[str, int]) -> dict[str, int]:
+    """The streams, and what is made once a process for the slots that the plan has. SetupError."""
+    try:
+        if slots.PARENT in image.slots:
+            inputs[slots.PARENT] = core.own_pidfd()
+        if slots.STAGE in image.slots:
+            inputs[slots.STAGE] = core.stage_fd()
+        if slots.USERNS in image.slots and plan.uid_map:
+            inputs[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
+    except OSError as error:
+        raise _said(error, "prepare the launch") from None
+    return inputs
+
+
+def _said(error: OSError, what: str) -> MiniboxError:
+    if isinstance(error, MiniboxError):
+        return error
+    from minibox import explain
+
+    return explain.parent_failure(error, what)
 
 
 def _adopt(process: Process, child: core.Child) -> None:
@@ -177,8 +221,10 @@ def _adopt(process: Process, child: core.Child) -> None:
         process._status = Status(125, None)
         process.raise_failure()
         raise StateError("the stage ended before it could make the container's process")
-    pidfd = os.pidfd_open(pid)
+    pidfd = core.pidfd_open(pid)
     # The number came through shared memory: only a child of ours can be waited for.
     os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     os.close(process.pidfd)
     process.pid, process.pidfd = pid, pidfd
+    if process.spec.joins("pid"):
+        _guests[pidfd] = process

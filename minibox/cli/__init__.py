@@ -15,8 +15,8 @@ FAILED = 125
 
 def main(words: list[str]) -> NoReturn:
     """Run a command line and exit. The exit code is the container's, or 125, 126, 127."""
-    open_standard_fds()
     try:
+        open_standard_fds()
         code = dispatch(words)
         flush()
     except KeyboardInterrupt:
@@ -69,17 +69,18 @@ def report(error: Exception) -> int:
         import traceback
 
         traceback.print_exc()
-    from minibox.errors import MiniboxError
+    from minibox.errors import MiniboxError, one_line
 
     if isinstance(error, MiniboxError):
         say(str(error))
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         return 128 + 13
-    text = str(error) or type(error).__name__
-    if not isinstance(error, OSError):
-        text = f"internal error: {type(error).__name__}: {text} (MINIBOX_DEBUG=1 shows where)"
-    say(text)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = f"internal error: {type(error).__name__}: {error} (MINIBOX_DEBUG=1 shows where)"
+    say(one_line(text))
     return FAILED
 
 

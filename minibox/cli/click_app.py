@@ -10,6 +10,7 @@ import click
 import minibox
 from minibox import cli
 from minibox.cli.options import FLAG, LIST, VERBS, Option, Verb
+from minibox.errors import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def run(words: list[str]) -> int:
         code = app.main(args=words, prog_name="minibox", standalone_mode=False)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "minibox"
-        cli.say(f"{error.format_message()}\n  hint: {where} --help")
+        cli.say(f"{one_line(error.format_message())}\n  hint: {where} --help")
         return cli.FAILED
     except click.ClickException as error:
         cli.say(error.format_message())

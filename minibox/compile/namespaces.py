@@ -6,9 +6,9 @@ from __future__ import annotations
 from minibox import syscalls as sc
 from minibox.compile import lifeline
 from minibox.compile.slots import ARENA, CONSOLE, LOWER, PARENT, ROOT, STAGE, STDIO, namespace
-from minibox.errors import SpecError
+from minibox.errors import SpecError, Unsupported
 from minibox.plan import ArenaFd, Memory, Slot, Strings
-from minibox.spec import KINDS, Bind
+from minibox.spec import CAPABILITIES, KINDS, Bind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from minibox.host import Host
     from minibox.plan import Op
     from minibox.spec import Join, Spec
+
+CAP_SYS_ADMIN = CAPABILITIES.index("SYS_ADMIN")
 
 
 def new_flags(spec: Spec) -> int:
@@ -51,7 +53,7 @@ def is_staged(spec: Spec, host: Host) -> bool:
 
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     """Open the namespaces to join, while their files can be seen."""
-    check(spec)
+    check(spec, host)
     for join in spec.joined:
         # O_NONBLOCK: the path may be a fifo's.
         flags = sc.O_RDONLY | sc.O_NONBLOCK | sc.O_NOCTTY | sc.O_CLOEXEC
@@ -64,7 +66,9 @@ def _about(join: Join, op: Op) -> Op:
     return op
 
 
-def check(spec: Spec) -> None:
+def check(spec: Spec, host: Host) -> None:
+    if not spec.has_own_ids and not host.capabilities >> CAP_SYS_ADMIN & 1:
+        raise Unsupported("only root has namespaces without a user namespace: drop --userns host")
     kinds = [*spec.namespaces, *[join.kind for join in spec.joined]]
     for kind in kinds:
         if kinds.count(kind) > 1:

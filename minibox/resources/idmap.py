@@ -50,9 +50,12 @@ def write(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> 
     if deny_setgroups:
         files.insert(0, ("setgroups", b"deny"))
     for name, text in files:
-        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        path = f"/proc/{pid}/{name}"
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
 
