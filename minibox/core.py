@@ -55,12 +55,13 @@ class Report:
 class Child:
     """A child in the making or at work; the arena is kept until it has left it."""
 
-    __slots__ = ("_arena", "_image", "_left", "pid", "pidfd")
+    __slots__ = ("_arena", "_image", "_left", "_staged", "pid", "pidfd")
 
-    def __init__(self, image: Image, arena: Any, pid: int, pidfd: int) -> None:
+    def __init__(self, image: Image, arena: Any, pid: int, pidfd: int, staged: bool) -> None:
         self._image = image
         self._arena = arena
         self._left = False
+        self._staged = staged
         self.pid = pid
         self.pidfd = pidfd
 
@@ -100,10 +101,14 @@ class Child:
     def close(self) -> None:
         """Give the arena back. The child must have left it, or be dead."""
         if self._arena is not None:
+            arena, self._arena = self._arena, None
             if not self._left:
-                lib.mb_forget(self._arena)
-            lib.mb_arena_free(self._arena)
-            self._arena = None
+                lib.mb_forget(arena)
+            spare = _spare.setdefault(arena.size, [])
+            if self._staged or len(spare) >= MOST_SPARE:
+                lib.mb_arena_free(arena)
+            else:
+                spare.append(arena)
 
 
 def _report(image: Image, arena: Any) -> Report:
@@ -148,41 +153,61 @@ def launch(
 ) -> Child:
     """Clone a child that runs the plan. inputs: slot name -> fd. The rest is clone3(2)'s words;
     call 2 or 3 insists on clone or clone3. LaunchError when the parent's ops or the clone fail."""
-    memfd = ffi.new("int *", -1)
-    error = ffi.new("int *", 0)
-    arena = lib.mb_arena(image.size, memfd if staged else ffi.NULL, error)
-    if arena == ffi.NULL:
-        raise LaunchError(error[0], what="memory for the plan")
-    how = ffi.new("struct mb_clone *")
-    how.flags, how.exit_signal, how.tls, how.call = flags, exit_signal, tls, call
-    how.cgroup = max(0, cgroup)
-    pids = ffi.new("int[]", list(set_tid))
-    if set_tid:
-        how.set_tid, how.set_tid_size = pids, len(set_tid)
+    arena, memfd = _arena(image.size, staged)
     memory = ffi.buffer(ffi.cast("char *", arena), image.size)
     memory[: len(image.blob)] = image.blob
     arena.size = image.size
+    slots = ffi.cast("int32_t *", arena) + image.slots_at // 4
+    for name, fd in inputs.items():
+        slots[image.slots[name]] = fd
     if staged:
-        arena.arena_fd = str(memfd[0]).encode()
-    for name, index in image.slots.items():
-        fd = memfd[0] if staged and name == "arena" else inputs.get(name, -1)
-        struct.pack_into("=i", memory, image.slots_at + 4 * index, fd)
+        arena.arena_fd = str(memfd).encode()
+        slots[image.slots["arena"]] = memfd
+    how = ffi.new("struct mb_clone *")
+    how.flags, how.exit_signal, how.tls, how.call = flags, exit_signal, tls, call
+    how.cgroup = max(0, cgroup)
+    if set_tid:
+        pids = ffi.new("int[]", list(set_tid))
+        how.set_tid, how.set_tid_size = pids, len(set_tid)
     result = lib.mb_launch(arena, how)
-    _close_parents(image, memory, memfd[0])
+    # The fds that the parent's ops opened are the child's now.
+    for fd in [slots[k] for k in image.parents] + ([memfd] if staged else []):
+        if fd >= 0:
+            _close(fd)
     if result < 0:
         report = _report(image, arena) if arena.error else None
         lib.mb_arena_free(arena)
         raise LaunchError(-result, report)
-    return Child(image, arena, how.pid, how.pidfd)
+    return Child(image, arena, how.pid, how.pidfd, staged)
 
 
-def _close_parents(image: Image, memory: Any, memfd: int) -> None:
-    """The fds that the parent's ops opened are the child's now."""
-    for fd in [*image.parent_fds(memory), memfd]:
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        pass  # it is closed all the same, and the child must not be lost for it
+
+
+# Arenas that no child uses any more, by size. A process that is forked off would share them.
+_spare: dict[int, list[Any]] = {}
+MOST_SPARE = 4
+os.register_at_fork(after_in_child=_spare.clear)
+
+
+def _arena(size: int, staged: bool) -> tuple[Any, int]:
+    """Memory for a plan, and the memfd that a stage maps or -1. LaunchError."""
+    spare = _spare.get(size)
+    if spare and not staged:
         try:
-            os.close(fd)
-        except OSError:
-            pass  # it is closed all the same, and the child must not be lost for it
+            return spare.pop(), -1
+        except IndexError:
+            pass  # another thread was faster
+    memfd = ffi.new("int *", -1)
+    error = ffi.new("int *", 0)
+    arena = lib.mb_arena(size, memfd if staged else ffi.NULL, error)
+    if arena == ffi.NULL:
+        raise LaunchError(error[0], what="memory for the plan")
+    return arena, memfd[0]
 
 
 # For the few things that are made once a process, whichever thread comes first. From _thread: the

@@ -13,7 +13,6 @@ import struct
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
 MAGIC = 0x31784F42
 STACK = 16384
@@ -159,11 +158,6 @@ class Image:
         self.parents = parents  # the slots that the parent's ops fill
         # The stack needs whole pages that share nothing with the table.
         self.size = (len(blob) + STACK + 8191) // 4096 * 4096
-
-    def parent_fds(self, memory: Any) -> list[int]:
-        """The fds that the parent's ops have opened, from the arena's memory."""
-        slots = [struct.unpack_from("=i", memory, self.slots_at + 4 * k)[0] for k in self.parents]
-        return [fd for fd in slots if fd >= 0]
 
 
 class Plan:

@@ -25,9 +25,11 @@ else:
 class Record:
     """A frozen dataclass without the import of dataclasses, which costs a third of a cold start."""
 
+    __slots__ = ("__dict__", "_hash")
     _fields: tuple[str, ...] = ()
     _defaults: dict[str, Any] = {}
     _names: frozenset[str] = frozenset()
+    _hash: int
 
     def __init_subclass__(cls) -> None:
         cls._fields += tuple(name for name in cls.__annotations__ if name not in cls._fields)
@@ -64,7 +66,11 @@ class Record:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
-        return hash((type(self), self.astuple()))
+        try:
+            return self._hash
+        except AttributeError:  # a record is frozen, and most parts of a Spec are the same ones
+            object.__setattr__(self, "_hash", hash((type(self), self.astuple())))
+            return self._hash
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
