@@ -16,9 +16,18 @@
 #define PROT_READ_WRITE 3
 #define PR_SET_DUMPABLE 4
 #define SIGCHLD 17
+#define SIGKILL 9
+#define SI_KERNEL 0x80
+#define ORPHANED 63 // minibox/compile/command.py: the supervising process has died
+#define AT_FDCWD (-100)
+#define O_CLOEXEC 02000000
 #define SIG_SETMASK 2
 #define WNOHANG 1
 #define FUTEX_WAITERS 0x80000000u
+
+struct siginfo {
+    int signal, error, code, rest[29];
+};
 
 static long close_fd(int fd) { return sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0); }
 
@@ -58,6 +67,42 @@ long mb_fork(struct mb_plan *plan, uint64_t flags) {
     return 0;
 }
 
+// Kill the children that /proc knows of; what they leave behind becomes ours (a subreaper's) and
+// has its turn in the next round. False when there are none.
+static int kill_children(void) {
+    char text[512];
+    long fd = sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, sys_address("/proc/thread-self/children"),
+                   O_CLOEXEC, 0, 0, 0);
+    if (fd < 0) {
+        return 0;
+    }
+    long size = sys6(SYS_READ, (uint64_t)fd, sys_address(text), sizeof text, 0, 0, 0);
+    close_fd((int)fd);
+    uint64_t pid = 0;
+    for (long i = 0; i < size; i++) {
+        if (text[i] >= '0' && text[i] <= '9') {
+            pid = pid * 10 + (uint64_t)(text[i] - '0');
+        } else if (pid) { // a number that was cut off comes again
+            sys6(SYS_KILL, pid, SIGKILL, 0, 0, 0, 0);
+            pid = 0;
+        }
+    }
+    return size > 0;
+}
+
+// End with this code. As PID 1 the kernel ends the rest of the namespace with us; without a pid
+// namespace of the container's own we do it.
+static _Noreturn void end(int code) {
+    if (sys6(SYS_GETPID, 0, 0, 0, 0, 0, 0) != 1) {
+        while (kill_children()) {
+            sys6(SYS_WAIT4, (uint64_t)-1, 0, 0, 0, 0, 0);
+        }
+    }
+    for (;;) {
+        sys6(SYS_EXIT_GROUP, (uint64_t)code, 0, 0, 0, 0, 0);
+    }
+}
+
 static void reap(struct mb_plan *plan, long child) {
     for (;;) {
         int32_t status = 0;
@@ -68,9 +113,7 @@ static void reap(struct mb_plan *plan, long child) {
         if (pid == child) {
             plan->status = status;
             int signal = status & 0x7f;
-            // PID 1 ends, and the kernel ends the rest of the namespace with it.
-            sys6(SYS_EXIT_GROUP, (uint64_t)(signal ? 128 + signal : (status >> 8) & 0xff), 0, 0, 0,
-                 0, 0);
+            end(signal ? 128 + signal : (status >> 8) & 0xff);
         }
     }
 }
@@ -91,9 +134,15 @@ long mb_init(struct mb_plan *plan) {
     sys6(SYS_CLOSE_RANGE, 0, ~0u, 0, 0, 0, 0);
     sys6(SYS_PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
     for (;;) {
+        struct siginfo info;
         reap(plan, child);
-        long signal = sys6(SYS_RT_SIGTIMEDWAIT, sys_address(&all), 0, 0, sizeof all, 0, 0);
-        if (signal > 0 && signal != SIGCHLD) {
+        long signal =
+            sys6(SYS_RT_SIGTIMEDWAIT, sys_address(&all), sys_address(&info), 0, sizeof all, 0, 0);
+        if (signal == ORPHANED) {
+            end(137);
+        }
+        // What the terminal sends, the whole group has got already.
+        if (signal > 0 && signal != SIGCHLD && info.code != SI_KERNEL) {
             sys6(SYS_KILL, (uint64_t)child, (uint64_t)signal, 0, 0, 0, 0);
         }
     }

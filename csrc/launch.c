@@ -65,7 +65,7 @@ struct mb_plan *mb_arena(uint32_t size, int *fd, int *error) {
     return plan;
 }
 
-void mb_arena_free(struct mb_plan *plan) { munmap(plan, plan->size); }
+void mb_arena_free(struct mb_plan *plan, uint32_t size) { munmap(plan, size); }
 
 // The dumpable attribute belongs to the shared memory: the set*id of any child clears it for all.
 // The first launch in flight saves it, the last one to leave puts it back.
@@ -114,21 +114,25 @@ static long clone_by_clone(struct mb_plan *plan, struct mb_clone *how, void *sta
     return sys_clone_onto(flags, stack_top, parent_tid, &plan->alive, how->tls, mb_child, plan);
 }
 
-// What only clone3 can say: a flag above 32 bits, chosen pids, a cgroup.
+// What only clone3 can say: a flag above 32 bits (CLONE_INTO_CGROUP among them) or below 8, where
+// clone has the exit signal (CLONE_NEWTIME), and chosen pids.
 static int needs_clone3(const struct mb_clone *how) {
-    return (how->flags >> 32) != 0 || how->set_tid_size != 0;
+    return (how->flags >> 32) != 0 || (how->flags & 0xff) != 0 || how->set_tid_size != 0;
 }
 
 static long clone_child(struct mb_plan *plan, struct mb_clone *how) {
     // The stack lies at the arena's end, and ends 16-byte aligned.
     char *top = (char *)plan + (plan->size & ~15u);
     uint64_t stack_size = 16384;
+    if (how->call == 2 && needs_clone3(how)) {
+        return -EINVAL;
+    }
     long r = -ENOSYS;
     if (how->call != 2) {
         r = clone_by_clone3(plan, how, sys_address(top) - stack_size, stack_size);
     }
     // A seccomp filter that cannot look into clone3's struct answers ENOSYS, as an old kernel does.
-    if (r == -ENOSYS && how->call != 3 && (how->call == 2 || !needs_clone3(how))) {
+    if (r == -ENOSYS && how->call != 3 && !needs_clone3(how)) {
         r = clone_by_clone(plan, how, top);
     }
     return r;

@@ -82,7 +82,7 @@ struct mb_clone {
 // Map a zeroed arena of so many bytes; with fd != NULL it is a sealed memfd that a stage can map.
 // NULL with *error set when there is no memory.
 struct mb_plan *mb_arena(uint32_t size, int *fd, int *error);
-void mb_arena_free(struct mb_plan *plan);
+void mb_arena_free(struct mb_plan *plan, uint32_t size);
 
 // Run the parent's ops, clone, and let the child run the rest. 0, or -errno: with plan->error
 // set an op failed (plan->step says which), else the clone did.

@@ -16,6 +16,7 @@ enum {
     SYS_MMAP = 9,
     SYS_RT_SIGACTION = 13,
     SYS_RT_SIGPROCMASK = 14,
+    SYS_GETPID = 39,
     SYS_CLONE = 56,
     SYS_EXECVE = 59,
     SYS_EXIT = 60,
@@ -27,6 +28,7 @@ enum {
     SYS_FUTEX = 202,
     SYS_CLOCK_GETTIME = 228,
     SYS_EXIT_GROUP = 231,
+    SYS_OPENAT = 257,
     SYS_READLINKAT = 267,
     SYS_FACCESSAT = 269,
     SYS_SET_ROBUST_LIST = 273,
@@ -101,6 +103,7 @@ static inline long sys_clone3_onto(void *clone_args, uint64_t size, void (*entry
 
 enum {
     SYS_FACCESSAT = 48,
+    SYS_OPENAT = 56,
     SYS_CLOSE = 57,
     SYS_READ = 63,
     SYS_WRITE = 64,
@@ -115,6 +118,7 @@ enum {
     SYS_RT_SIGPROCMASK = 135,
     SYS_RT_SIGTIMEDWAIT = 137,
     SYS_PRCTL = 167,
+    SYS_GETPID = 172,
     SYS_GETTID = 178,
     SYS_CLONE = 220,
     SYS_EXECVE = 221,

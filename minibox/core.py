@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SIGCHLD = 17
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
 F_ADD_SEALS, ALL_SEALS = 1033, 0xF
+SIG_SETMASK = 2
 
 
 def syscall(number: int, *args: int | bytes | bytearray | None) -> int:
@@ -104,9 +105,10 @@ class Child:
             arena, self._arena = self._arena, None
             if not self._left:
                 lib.mb_forget(arena)
-            spare = _spare.setdefault(arena.size, [])
+            size = self._image.size  # not the arena's word: a container may have had it
+            spare = _spare.setdefault(size, [])
             if self._staged or len(spare) >= MOST_SPARE:
-                lib.mb_arena_free(arena)
+                lib.mb_arena_free(arena, size)
             else:
                 spare.append(arena)
 
@@ -176,7 +178,7 @@ def launch(
             _close(fd)
     if result < 0:
         report = _report(image, arena) if arena.error else None
-        lib.mb_arena_free(arena)
+        lib.mb_arena_free(arena, image.size)
         raise LaunchError(-result, report)
     return Child(image, arena, how.pid, how.pidfd, staged)
 
@@ -250,8 +252,23 @@ def _make_stage() -> int:
         # Before 6.3 the bit is unknown, and every memfd may be executed.
         fd = syscall(create, b"minibox-init\0", flags)
     os.write(fd, binary)
+    # Not readable: the kernel then keeps the memory of whoever runs it from the container's root,
+    # who could otherwise write to the arena (kernel/exec.c, would_dump).
+    os.fchmod(fd, 0o111)
     syscall(NUMBERS["fcntl"], fd, F_ADD_SEALS, ALL_SEALS)
     return fd
+
+
+def hold_signals() -> bytearray:
+    """Block all signals of this thread, and give the mask that release_signals takes."""
+    before = bytearray(8)
+    syscall(NUMBERS["rt_sigprocmask"], SIG_SETMASK, b"\xff" * 8, before, 8)
+    return before
+
+
+def release_signals(mask: bytearray) -> None:
+    """Let them come again."""
+    syscall(NUMBERS["rt_sigprocmask"], SIG_SETMASK, mask, None, 8)
 
 
 def pidfd_open(pid: int) -> int:

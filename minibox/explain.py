@@ -115,9 +115,11 @@ def _exec_failure(plan: Plan, spec: Spec, report: Report) -> SetupError:
     number = errno.EACCES if denied else report.error
     if number == errno.ENOENT:
         path = spec.args[0]
-        missing = _missing_interpreter(spec, path)
-        if missing:
-            return CommandNotFound(number, name, reason=missing)
+        for i in searched:
+            tried = plan.steps[i].args[0]
+            missing = _missing_interpreter(spec, tried) if isinstance(tried, bytes) else ""
+            if missing:
+                return CommandNotFound(number, name, reason=missing)
         if b"/" not in path and path:
             reason = "command not found in the container's PATH"
             return CommandNotFound(number, name, reason=reason)

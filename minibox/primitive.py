@@ -13,13 +13,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from typing_extensions import Self
+
     from minibox.plan import Op
 
 WALL = 0x40000000
 
 
 class Clone:
-    """A child made by `clone`: a context manager that ends and reaps it."""
+    """A child made by `clone`; as a context manager it gives its memory back at the end, by which
+    time the child must have been waited for."""
 
     def __init__(self, plan: Plan, child: core.Child) -> None:
         self._plan = plan
@@ -51,6 +54,12 @@ class Clone:
         is_exit = info.si_code == os.CLD_EXITED
         return supervisor.Status(code if is_exit else 128 + code, None if is_exit else code)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give the memory back, once the child is out of it."""
         if self.pidfd >= 0:
@@ -81,14 +90,18 @@ def clone(
     extra = sc.CLONE_CHILD_CLEARTID
     if not flags & (sc.CLONE_THREAD | sc.CLONE_PARENT_SETTID | sc.CLONE_DETACHED):
         extra |= sc.CLONE_PIDFD
-    child = core.launch(
-        plan.encode(),
-        flags | extra,
-        dict(inputs or {}),
-        exit_signal=exit_signal,
-        tls=tls,
-        set_tid=set_tid,
-        cgroup=cgroup,
-        call=call,
-    )
+    try:
+        child = core.launch(
+            plan.encode(),
+            flags | extra,
+            dict(inputs or {}),
+            exit_signal=exit_signal,
+            tls=tls,
+            set_tid=set_tid,
+            cgroup=cgroup,
+            call=call,
+        )
+    except core.LaunchError as error:
+        # OSError makes a PermissionError, a BlockingIOError … of it.
+        raise OSError(error.errno, error.strerror, error.what or "clone") from None
     return Clone(plan, child)

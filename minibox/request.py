@@ -63,6 +63,32 @@ if TYPE_CHECKING:
         monotonic: str
 
 
+OPTIONS = frozenset(
+    [
+        "overlay",
+        "size",
+        "read_only",
+        "volumes",
+        "tmpfs",
+        "shm_size",
+        "share",
+        "join",
+        "net",
+        "userns",
+        "hostname",
+        "domainname",
+        "workdir",
+        "env",
+        "env_file",
+        "user",
+        "cap_add",
+        "cap_drop",
+        "init",
+        "time",
+        "boottime",
+        "monotonic",
+    ]
+)
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENV_FILE_LIMIT = 1 << 20
 ROOT_USER = User()

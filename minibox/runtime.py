@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -117,16 +118,19 @@ class Container:
     ) -> None:
         given = (stdin, stdout, stderr)
         redirected = tuple(fd for fd in range(3) if given[fd] is not None)
+        self._process: supervisor.Process | None = None
+        self._ends = [-1, -1, -1]
+        self.stdin: Any = None
+        self.stdout: Any = None
+        self.stderr: Any = None
+        unknown = options.keys() - request.OPTIONS
+        if unknown:
+            raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
         if isinstance(args, (str, bytes)):
             raise SpecError("args", "a list of words is needed, not one string")
         self.spec = request.build(args, rootfs, options, this_host(), redirected)
         self._given = given
-        self._ends = [-1, -1, -1]
-        self._process: supervisor.Process | None = None
         self._began = 0.0
-        self.stdin: Any = None
-        self.stdout: Any = None
-        self.stderr: Any = None
 
     @property
     def pid(self) -> int:
@@ -143,6 +147,7 @@ class Container:
 
         SetupError (an OSError) when a step fails; CommandNotFound, CannotExecute.
         """
+        self._check_new()
         try:
             self._launch().started()
         except BaseException:
@@ -153,26 +158,29 @@ class Container:
                 setattr(self, name, os.fdopen(end, "wb" if name == "stdin" else "rb", 0))
         return self
 
-    def _launch(self) -> supervisor.Process:
-        """Set it going."""
+    def _check_new(self) -> None:
         if self._process is not None:
             raise StateError("the container has been started already")
+
+    def _launch(self) -> supervisor.Process:
+        """Set it going. An interrupt (^C) waits until it is known what there is to be ended."""
         plan, image = plan_of(self.spec)
-        inputs = self._open_streams()
-        self._began = time.monotonic()
+        mask = core.hold_signals()
+        inputs: dict[str, int] = {}
         try:
+            self._open_streams(inputs)
+            self._began = time.monotonic()
             self._process = _from_lasting_thread(
                 lambda: supervisor.start(self.spec, plan, this_host(), image, inputs)
             )
         finally:
-            for given, name in zip(self._given, STREAMS, strict=True):
-                if given in ("pipe", "null"):
-                    os.close(inputs[name])
+            for fd in inputs.values():
+                os.close(fd)
+            core.release_signals(mask)
         return self._process
 
-    def _open_streams(self) -> dict[str, int]:
-        """The child's ends by name; ours go to _ends."""
-        inputs: dict[str, int] = {}
+    def _open_streams(self, inputs: dict[str, int]) -> None:
+        """The child's ends by name, all above 2 and to be closed; ours go to _ends."""
         for fd, given in enumerate(self._given):
             if given == "pipe":
                 read, write = os.pipe2(os.O_CLOEXEC)
@@ -180,10 +188,10 @@ class Container:
             elif given == "null":
                 inputs[STREAMS[fd]] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             elif isinstance(given, int):
-                inputs[STREAMS[fd]] = given
+                # A copy: the child moves one after the other to 0, 1, 2, which it may be itself.
+                inputs[STREAMS[fd]] = fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 3)
             elif given is not None:
                 raise SpecError(STREAMS[fd], f"{given!r} is no stream")
-        return inputs
 
     def _take_ends(self) -> list[int]:
         """Our ends of the pipes, -1 where there is none; the caller closes them."""
@@ -212,6 +220,9 @@ class Container:
                 os.close(end)
         if self._process is not None:
             self._process.close()
+
+    def __del__(self) -> None:
+        self.close()  # forgotten, as a file may be
 
     def __enter__(self) -> Self:
         return self if self._process else self.start()

@@ -263,6 +263,12 @@ class Spec(Record):
         return any(join.kind == kind for join in self.joined)
 
     @property
+    def has_init(self) -> bool:
+        """Does minibox-init stay as the first process? Without a pid namespace of the container's
+        own nothing else would end what the command leaves behind."""
+        return self.init or (self.supervised and not self.makes("pid"))
+
+    @property
     def has_own_ids(self) -> bool:
         """Are its ids other ones than the host's?"""
         return self.makes("user") or self.joins("user")

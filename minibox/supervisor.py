@@ -48,6 +48,7 @@ class Process:
         self._child = child
         self._status: Status | None = None
         self._reaping = allocate_lock()
+        self._is_closed = False
 
     def is_started(self, timeout: float = 0) -> bool:
         """Has the command been exec'd (or has set-up failed, or the process died)?"""
@@ -113,7 +114,10 @@ class Process:
         return Status(128 + info.si_status, info.si_status)
 
     def close(self) -> None:
-        """Give everything back; a process that still runs is killed."""
+        """Give everything back; a process that still runs is killed. Once is enough."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._status is None:
             self.kill(SIGKILL)
             try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # What execvp(3) searches when there is no PATH.
 DEFAULT_PATH = b"/bin:/usr/bin"
 LAST_FD = 0xFFFFFFFF
+SIGKILL, ORPHANED = 9, 63  # csrc/init.c
 
 
 def redirect(spec: Spec, host: Host) -> Iterator[Op]:
@@ -42,8 +43,17 @@ def enter_directory(spec: Spec, host: Host) -> Iterator[Op]:
 
 
 def start_init(spec: Spec, host: Host) -> Iterator[Op]:
-    if spec.init:
-        yield sc.init(why="reaps, forwards signals, ends with the command")
+    """The init is PID 1, or, in a pid namespace that others use too, the one that ends what the
+    command leaves behind: a signal tells it of the parent's death, and SIGKILL it tells its own."""
+    if not spec.has_init:
+        return
+    if not spec.makes("pid"):
+        yield sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1, why="orphans come to the init")
+        if spec.supervised:
+            yield sc.prctl(sc.PR_SET_PDEATHSIG, ORPHANED, why="the init ends them, then itself")
+    yield sc.init(why="reaps, forwards signals, ends with the command")
+    if not spec.makes("pid"):
+        yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="die with the init")
 
 
 def search(args: tuple[bytes, ...], env: tuple[bytes, ...]) -> list[bytes]:

@@ -48,7 +48,7 @@ def is_staged(spec: Spec, host: Host) -> bool:
     itself), an entrypoint /proc/self/exe must find something else. And an init is a process.
     """
     unprivileged_ids = spec.makes("user") and host.privileged
-    return bool(spec.joined) or spec.init or not unprivileged_ids
+    return bool(spec.joined) or spec.has_init or not unprivileged_ids
 
 
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:

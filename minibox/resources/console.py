@@ -19,12 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CHUNK = 4096
+CHUNK = 65536
 TIOCGWINSZ = 0x5413
+INT, QUIT = 2, 3
 
 
 class Flow:
-    """Bytes on their way from one fd to another: at most one chunk at a time."""
+    """Bytes on their way from one fd to another that does not block: one chunk at a time."""
 
     __slots__ = ("closes", "data", "ended", "sink", "source")
 
@@ -56,6 +57,12 @@ class Flow:
             os.close(self.sink)
             self.closes = False
 
+    def take(self) -> bool:
+        """The writer has ended: is there anything (more) of it to be written?"""
+        if not self.data and not self.ended:
+            self.move()
+        return bool(self.data)
+
 
 def window_size(fd: int) -> tuple[int, int]:
     """Rows and columns of the terminal `fd` (ioctl_tty(2)), 24 by 80 where it does not know."""
@@ -74,6 +81,15 @@ def set_window_size(fd: int, rows: int, columns: int) -> None:
         core.syscall(sc.NUMBERS["ioctl"], fd, sc.IOCTL_TIOCSWINSZ, size)
     except OSError:
         pass  # the container has closed its terminal
+
+
+def _own(fd: int) -> int:
+    """The terminal `fd`, opened once more so as not to block: the flag is one of the open file,
+    and setting it on the caller's would set it for the caller."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return fd
 
 
 class Streams:
@@ -105,8 +121,9 @@ class Streams:
         for fd in self.terminals:
             read, write = os.pipe2(os.O_CLOEXEC)
             mine, childs = (write, read) if fd == 0 else (read, write)
+            os.set_blocking(mine, False)
             self.inputs[("stdin", "stdout", "stderr")[fd]] = childs
-            self.flows.append(Flow(0, mine, True) if fd == 0 else Flow(mine, fd, False))
+            self.flows.append(Flow(0, mine, True) if fd == 0 else Flow(mine, _own(fd), False))
 
     def started(self) -> None:
         """The child has its ends: close ours of them."""
@@ -132,10 +149,13 @@ class Streams:
         os.set_inheritable(self._master, False)
         os.set_blocking(self._master, False)
         set_window_size(self._master, *window_size(0))
-        self._make_raw()
-        self.flows = [Flow(0, self._master, False), Flow(self._master, 1, False)]
+        self.make_raw()
+        self.flows = [Flow(0, self._master, False), Flow(self._master, _own(1), False)]
 
-    def _make_raw(self) -> None:
+    def make_raw(self) -> None:
+        """Nothing that is typed means anything to the caller's terminal any more."""
+        if self._master < 0:
+            return
         import termios
         import tty
 
@@ -145,30 +165,47 @@ class Streams:
         except termios.error:
             pass  # the terminal has hung up: SIGHUP is on its way
 
+    def typed(self, data: bytes) -> list[int]:
+        """The signals that typing this sends to the container's session leader, if its terminal
+        makes signals of it (termios(3), ISIG) and the leader is in the foreground."""
+        if self._master < 0 or not (b"\x03" in data or b"\x1c" in data):
+            return []
+        import termios
+
+        try:
+            _, _, _, local, _, _, characters = termios.tcgetattr(self._master)
+        except termios.error:
+            return []
+        if not local & termios.ISIG:
+            return []
+        wanted = ((INT, termios.VINTR), (QUIT, termios.VQUIT))
+        return [signal for signal, index in wanted if characters[index] in data]
+
+    @property
+    def foreground(self) -> int:
+        """The process group in the foreground of the container's terminal, or 0."""
+        try:
+            return os.tcgetpgrp(self._master)
+        except OSError:
+            return 0
+
     def resized(self) -> None:
         if self._master >= 0:
             set_window_size(self._master, *window_size(0))
 
-    def drain(self) -> None:
-        """The container has ended: what it has written and nobody has read yet goes out."""
-        for flow in self.flows:
-            if flow.source == 0:
-                continue
-            os.set_blocking(flow.source, False)
-            while not flow.ended:
-                had = flow.data
-                flow.move()
-                if not had and not flow.data:
-                    break
-
-    def close(self) -> None:
+    def restore(self) -> None:
         """The caller's terminal is as it was before."""
         if self._saved is not None:
             import termios
 
             try:
-                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+                termios.tcsetattr(0, termios.TCSANOW, self._saved)
             except termios.error:
                 pass
+            self._saved = None
+
+    def close(self) -> None:
+        """Put everything back."""
+        self.restore()
         if self._master >= 0:
             os.close(self._master)

@@ -20,7 +20,7 @@ FLOORS = {
     "minibox.forms": 1, "minibox.host": 1, "minibox.compile": 1,
     "minibox.core": 2, "minibox._core": 2,
     "minibox.resources": 3, "minibox.supervisor": 3, "minibox.explain": 3,
-    "minibox.foreground": 4, "minibox.request": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.rootfs": 4,
+    "minibox.foreground": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.rootfs": 4,
     "minibox.cli": 5, "minibox.__main__": 5,
 }  # fmt: skip
 SLOW = {"click", "dataclasses", "enum", "typing", "re", "json", "signal", "subprocess", "socket",
