@@ -17,17 +17,12 @@
 #define PR_SET_DUMPABLE 4
 #define SIGCHLD 17
 #define SIGKILL 9
-#define SI_KERNEL 0x80
 #define ORPHANED 63 // minibox/compile/command.py: the supervising process has died
 #define AT_FDCWD (-100)
 #define O_CLOEXEC 02000000
 #define SIG_SETMASK 2
 #define WNOHANG 1
 #define FUTEX_WAITERS 0x80000000u
-
-struct siginfo {
-    int signal, error, code, rest[29];
-};
 
 static long close_fd(int fd) { return sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0); }
 
@@ -118,6 +113,13 @@ static void reap(struct mb_plan *plan, long child) {
     }
 }
 
+// To the command's process group, so that what a shell has started gets it, too.
+static void forward(long child, long signal) {
+    if (sys6(SYS_KILL, (uint64_t)-child, (uint64_t)signal, 0, 0, 0, 0) < 0) {
+        sys6(SYS_KILL, (uint64_t)child, (uint64_t)signal, 0, 0, 0, 0); // it leads no group yet
+    }
+}
+
 long mb_init(struct mb_plan *plan) {
     uint64_t all = ~0ull;
     disarm_alive();
@@ -134,16 +136,14 @@ long mb_init(struct mb_plan *plan) {
     sys6(SYS_CLOSE_RANGE, 0, ~0u, 0, 0, 0, 0);
     sys6(SYS_PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
     for (;;) {
-        struct siginfo info;
         reap(plan, child);
-        long signal =
-            sys6(SYS_RT_SIGTIMEDWAIT, sys_address(&all), sys_address(&info), 0, sizeof all, 0, 0);
+        long signal = sys6(SYS_RT_SIGTIMEDWAIT, sys_address(&all), 0, 0, sizeof all, 0, 0);
         if (signal == ORPHANED) {
-            end(137);
+            plan->status = SIGKILL;
+            end(128 + SIGKILL);
         }
-        // What the terminal sends, the whole group has got already.
-        if (signal > 0 && signal != SIGCHLD && info.code != SI_KERNEL) {
-            sys6(SYS_KILL, (uint64_t)child, (uint64_t)signal, 0, 0, 0, 0);
+        if (signal > 0 && signal != SIGCHLD) {
+            forward(child, signal);
         }
     }
 }

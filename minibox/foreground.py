@@ -12,7 +12,8 @@ import select
 import time
 
 from minibox import signals
-from minibox.supervisor import SIGKILL, start
+from minibox.compile.command import SIGKILL
+from minibox.supervisor import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
-from minibox.supervisor import SIGKILL
+from minibox.compile.command import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ class Forwarder:
 
     def forward(self, signal: int, *, from_terminal: bool) -> None:
         """What the terminal sends goes to the command's whole process group, as for any job in
-        the foreground; what a process sends, to the command. An init forwards it."""
+        the foreground; what a process sends, to the command. An init forwards all to the group."""
         if signal == CHLD:
             return
         if signal == WINCH and self.streams:
             self.streams.resized()
             return
-        if from_terminal and not self.has_init:
+        if from_terminal:
             self._signal_group(signal)
         else:
             self.process.kill(signal)
@@ -97,6 +97,9 @@ class Forwarder:
             self.process.kill(SIGKILL)
 
     def _signal_group(self, signal: int) -> None:
+        if self.has_init:
+            self.process.kill(signal)
+            return
         try:
             # Not reaped yet, so the number is still its own, and it leads a session.
             os.killpg(self.process.pid, signal)
@@ -124,9 +127,7 @@ class Forwarder:
 
     def _stop(self) -> None:
         """^Z: the container stops, then minibox, until the shell continues both."""
-        if self.has_init:
-            self._signal_group(STOP)
-        elif self._has_default(TSTP):
+        if not self.has_init and self._has_default(TSTP):
             self.process.kill(STOP)
         if self.streams:
             self.streams.restore()

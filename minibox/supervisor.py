@@ -10,6 +10,7 @@ from _thread import allocate_lock
 
 from minibox import core
 from minibox.compile import slots
+from minibox.compile.command import ORPHANED, SIGKILL
 from minibox.errors import MiniboxError, StateError
 from minibox.plan import FORK
 from minibox.resources import idmap
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from minibox.plan import Image, Plan
     from minibox.spec import Spec
 
-SIGKILL = 9
 # A child that cannot be waited for is one that a SIG_IGN for SIGCHLD, or a stranger's wait, reaped.
 LOST = "the exit status is lost: this process ignores SIGCHLD, or something else has waited"
 
@@ -79,6 +79,9 @@ class Process:
         """Send a signal to the first process; False when it has ended."""
         if self._status:
             return False
+        if signal == SIGKILL and self.spec.has_init and not self.spec.makes("pid"):
+            # Killed itself, the init could not end what the command has started.
+            signal = ORPHANED if self.is_started() else SIGKILL
         try:
             core.pidfd_send_signal(self.pidfd, signal)
         except ProcessLookupError:

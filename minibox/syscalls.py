@@ -52,6 +52,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "fchdir": (81, 50, "fd"),
     "fchown": (93, 55, "fd int int"),
     "umask": (95, 166, "octal"),
+    "setpgid": (109, 154, "int int"),
     "getppid": (110, 173, ""),
     "setsid": (112, 157, ""),
     "setgroups": (116, 159, "int memory"),
@@ -138,7 +139,7 @@ SIG_SETMASK, SIG_BLOCK = 2, 0
 F_SETFD, F_ADD_SEALS = 2, 1033
 AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 2, 2, 0o2000000
 IOCTL_SIOCSIFFLAGS, IOCTL_TIOCSCTTY, IOCTL_TIOCSWINSZ = 0x8914, 0x540E, 0x5414
-IOCTL_TIOCSPTLCK, IOCTL_TIOCGPTPEER = 0x40045431, 0x5441
+IOCTL_TIOCSPTLCK, IOCTL_TIOCGPTPEER, IOCTL_TIOCSPGRP = 0x40045431, 0x5441, 0x5410
 SFD_NONBLOCK, SFD_CLOEXEC = os.O_NONBLOCK, 0o2000000
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
 IFF_UP = 1
@@ -330,6 +331,14 @@ def setresgid(gid: int, **how: Unpack[How]) -> Op:
 
 def setresuid(uid: int, **how: Unpack[How]) -> Op:
     return _op("setresuid", uid, uid, uid, **how)
+
+
+def setpgid(pid: int, pgid: int, **how: Unpack[How]) -> Op:
+    return _op("setpgid", pid, pgid, **how)
+
+
+def getpid(**how: Unpack[How]) -> Op:
+    return _op("getpid", **how)
 
 
 def setsid(**how: Unpack[How]) -> Op:

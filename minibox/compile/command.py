@@ -8,7 +8,7 @@ from errno import EACCES, ENOENT, ENOTDIR
 from minibox import syscalls as sc
 from minibox.compile.slots import STDIO
 from minibox.errors import SpecError
-from minibox.plan import Slot, Strings
+from minibox.plan import Memory, Slot, Strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # What execvp(3) searches when there is no PATH.
 DEFAULT_PATH = b"/bin:/usr/bin"
+SELF = Slot("self")
 LAST_FD = 0xFFFFFFFF
 SIGKILL, ORPHANED = 9, 63  # csrc/init.c
 
@@ -52,8 +53,20 @@ def start_init(spec: Spec, host: Host) -> Iterator[Op]:
         if spec.supervised:
             yield sc.prctl(sc.PR_SET_PDEATHSIG, ORPHANED, why="the init ends them, then itself")
     yield sc.init(why="reaps, forwards signals, ends with the command")
+    yield from _lead_group(spec)
     if not spec.makes("pid"):
         yield sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL, why="die with the init")
+
+
+def _lead_group(spec: Spec) -> Iterator[Op]:
+    """The command is a job as a shell would start it: a process group, in the foreground of its
+    terminal, with the init outside."""
+    yield sc.setpgid(0, 0, why="a process group of its own")
+    if spec.terminal:
+        group = Memory(bytes(4), "[@self]")
+        yield sc.getpid(to=SELF, why="for the next call")
+        yield sc.store(SELF, group, why="for the next call")
+        yield sc.ioctl(0, sc.IOCTL_TIOCSPGRP, group, why="in the foreground")
 
 
 def search(args: tuple[bytes, ...], env: tuple[bytes, ...]) -> list[bytes]:
