@@ -106,6 +106,13 @@ class Container:
     the same name, a number is a file descriptor. `options` are those of minibox.request.Options.
     """
 
+    # Of the class, so that `close` finds them even where `__init__` has not come to its end.
+    _process: supervisor.Process | None = None
+    _ends: list[int] = [-1, -1, -1]
+    stdin: Any = None
+    stdout: Any = None
+    stderr: Any = None
+
     def __init__(
         self,
         args: Iterable[Text],
@@ -118,11 +125,6 @@ class Container:
     ) -> None:
         given = (stdin, stdout, stderr)
         redirected = tuple(fd for fd in range(3) if given[fd] is not None)
-        self._process: supervisor.Process | None = None
-        self._ends = [-1, -1, -1]
-        self.stdin: Any = None
-        self.stdout: Any = None
-        self.stderr: Any = None
         unknown = options.keys() - request.OPTIONS
         if unknown:
             raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
@@ -130,6 +132,7 @@ class Container:
             raise SpecError("args", "a list of words is needed, not one string")
         self.spec = request.build(args, rootfs, options, this_host(), redirected)
         self._given = given
+        self._ends = [-1, -1, -1]
         self._began = 0.0
 
     @property

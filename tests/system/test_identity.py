@@ -360,7 +360,7 @@ def test_no_fd_of_a_program_that_uses_the_library_is_open(many_fds, rootfs):
         ).stdout.split() == [b"0", b"1", b"2", b"3"]
 
 
-def test_the_init_keeps_no_fd_either(rootfs):
+def test_the_init_keeps_no_fd_either(many_fds, rootfs):
     """Seen from the host: nobody inside may look."""
     with minibox.Container(["/bin/sleep", "1000"], rootfs=rootfs, init=True) as box:
         assert os.listdir(f"/proc/{box.pid}/fd") == []
