@@ -170,7 +170,7 @@ static _Noreturn void refuse(void) {
 
 static void *map(int fd, uint64_t size) {
     long address = sys6(SYS_MMAP, 0, size, PROT_READ_WRITE, MAP_SHARED, (uint64_t)fd, 0);
-    if (address <= 0 && address >= -4095) {
+    if (sys_is_error(address)) {
         refuse();
     }
     return (void *)(uintptr_t)address;

@@ -138,8 +138,14 @@ static long clone_child(struct mb_plan *plan, struct mb_clone *how) {
     return r;
 }
 
+static void set_signal_mask(const uint64_t *mask, uint64_t *before) {
+    sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(mask), sys_address(before), sizeof *mask, 0,
+         0);
+}
+
 int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
-    sigset_t all, before;
+    // Not pthread_sigmask, which leaves out the two signals that glibc keeps to itself.
+    uint64_t all = ~0ull, before = 0;
     how->pidfd = -1;
     mb_relocate(plan);
     long r = mb_run(plan, 0, plan->n_before);
@@ -148,10 +154,9 @@ int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
     }
     plan->alive = 1;
     save_dumpable();
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    set_signal_mask(&all, &before);
     r = clone_child(plan, how);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    set_signal_mask(&before, NULL);
     if (r < 0) {
         plan->alive = 0;
         restore_dumpable();

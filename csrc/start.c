@@ -102,7 +102,7 @@ _Noreturn void mb_start(const long *stack) {
     const char *const *environment = words + count + 1;
     long memory = sys6(SYS_MMAP, 0, (uint64_t)(count + 5) * sizeof(char *), PROT_READ_WRITE,
                        MAP_PRIVATE_ANONYMOUS, (uint64_t)-1, 0);
-    if (memory <= 0 && memory >= -4095) {
+    if (sys_is_error(memory)) {
         fail("minibox: out of memory\n");
     }
     const char **argv = (const char **)(uintptr_t)memory;

@@ -198,6 +198,9 @@ static inline uint64_t sys_address(const volatile void *pointer) {
     return (uint64_t)(uintptr_t)pointer;
 }
 
+// The last page of addresses is no memory: there the errors are.
+static inline int sys_is_error(long result) { return (unsigned long)result > -4096ul; }
+
 static inline long sys_futex(volatile uint32_t *word, int operation, uint32_t value,
                              const void *timeout) {
     return sys6(SYS_FUTEX, sys_address(word), (uint64_t)operation, value, sys_address(timeout), 0,

@@ -259,12 +259,12 @@ def run(
     )
     try:
         process = container._launch()
+        process.started()
         feed, *outputs = container._take_ends()
         captures = [streams.Capture(end, output_limit) for end in outputs if end >= 0]
         talk = streams.Conversation(process.pidfd, captures, feed, input)
         timed_out = talk.hold(timeout, lambda: process.kill(SIGKILL))
         status = process.wait()
-        process.raise_failure()
     finally:
         container.close()
     assert status is not None
