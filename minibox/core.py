@@ -106,11 +106,10 @@ class Child:
             if not self._left:
                 lib.mb_forget(arena)
             size = self._image.size  # not the arena's word: a container may have had it
-            spare = _spare.setdefault(size, [])
-            if self._staged or len(spare) >= MOST_SPARE:
+            if self._staged or len(_spare) >= MOST_SPARE:
                 lib.mb_arena_free(arena, size)
             else:
-                spare.append(arena)
+                _spare.append((size, arena))
 
 
 def _report(image: Image, arena: Any) -> Report:
@@ -161,7 +160,8 @@ def launch(
     arena.size = image.size
     slots = ffi.cast("int32_t *", arena) + image.slots_at // 4
     for name, fd in inputs.items():
-        slots[image.slots[name]] = fd
+        if name in image.slots:
+            slots[image.slots[name]] = fd
     if staged:
         arena.arena_fd = str(memfd).encode()
         slots[image.slots["arena"]] = memfd
@@ -190,20 +190,22 @@ def _close(fd: int) -> None:
         pass  # it is closed all the same, and the child must not be lost for it
 
 
-# Arenas that no child uses any more, by size. A process that is forked off would share them.
-_spare: dict[int, list[Any]] = {}
+# Arenas that no child uses any more, with their sizes. A process forked off would share them.
+_spare: list[tuple[int, Any]] = []
 MOST_SPARE = 4
 os.register_at_fork(after_in_child=_spare.clear)
 
 
 def _arena(size: int, staged: bool) -> tuple[Any, int]:
     """Memory for a plan, and the memfd that a stage maps or -1. LaunchError."""
-    spare = _spare.get(size)
-    if spare and not staged:
+    while _spare and not staged:
         try:
-            return spare.pop(), -1
+            spare_size, spare = _spare.pop()
         except IndexError:
-            pass  # another thread was faster
+            break  # another thread was faster
+        if spare_size == size:
+            return spare, -1
+        lib.mb_arena_free(spare, spare_size)
     memfd = ffi.new("int *", -1)
     error = ffi.new("int *", 0)
     arena = lib.mb_arena(size, memfd if staged else ffi.NULL, error)

@@ -11,7 +11,7 @@ import socket
 import pytest
 
 import minibox
-from minibox import request, runtime, supervisor
+from minibox import core, request, runtime, supervisor
 from minibox.compile import compile
 from minibox.errors import CannotExecute, SetupError
 from minibox.plan import Plan
@@ -42,6 +42,13 @@ PLANS = {
     "everything at once": {**LOADED, **CHOSEN, "init": True},
     "shared namespaces": {"share": ["pid,net,ipc,uts,cgroup"]},
 }
+
+
+@pytest.fixture(autouse=True)
+def no_spare_arenas(monkeypatch):
+    """A memory map that is kept for the next launch would look like one that is left behind."""
+    monkeypatch.setattr(core, "MOST_SPARE", 0)
+    core._spare.clear()
 
 
 class Attempt:
