@@ -24,7 +24,8 @@ umask=$(umask)
 links=$(for kind in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$kind; done)
 ids=$(grep -E '^(Uid|Gid|Groups|NoNewPrivs|Cap...|Sig(Blk|Ign|Cgt)):' /proc/1/status)
 mounts=$(cut -d' ' -f4- /proc/1/mountinfo)
-fds=$(ls /proc/1/fd)
+set -- /proc/1/fd/*  # by the shell itself: in $(…) its own pipe would come and go
+fds="$*"
 nodes=$(stat -c '%F %a %t:%T %N' /dev/*)
 session=$(cut -d' ' -f5,6 /proc/1/stat)
 net=$(cat /sys/class/net/*/flags)
