@@ -154,7 +154,7 @@ def _capabilities(options: Options) -> tuple[str, ...]:
 def _absolute(path: bytes) -> bytes:
     """Against the working directory, but not normalised: `link/..` means what the kernel says."""
     try:
-        return path if path.startswith(b"/") else os.getcwdb() + b"/" + path
+        return path if path.startswith(b"/") else os.getcwdb() + b"/" + path.removeprefix(b"./")
     except FileNotFoundError:
         name = os.fsdecode(path)
         raise SpecError(name, "the working directory, against which it counts, is gone") from None
