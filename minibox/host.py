@@ -26,8 +26,8 @@ class Host(Record):
 def _read(path: str) -> str:
     """A fact that cannot be read is no fact: a guess could give the container more rights."""
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
+        with open(path, "rb") as file:
+            return file.read().decode()  # "ascii" would import a codec
     except OSError as error:
         raise SetupError(error.errno or 0, f"look at the host: {path}") from None
 
