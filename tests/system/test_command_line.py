@@ -33,6 +33,7 @@ def test_a_plan_needs_no_root():
     """Nobody's ids from before the verb on; the interpreter may lie where only root can look."""
     code = (
         "import os, sys, minibox.cli.plan, minibox.cli.options, minibox.cli.quick\n"
+        "b'x'.decode('latin-1').encode('unicode_escape')\n"  # codecs are imported late
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "minibox.cli.main(['plan', '/usr', '/bin/true'])\n"
     )
