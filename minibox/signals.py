@@ -54,6 +54,7 @@ class Forwarder:
         self.streams = streams
         self.has_init = process.spec.has_init
         self.ended_by = 0
+        self._was_asked = False
 
     def take(self, signalfd: int) -> bool:
         """Read and forward what has come; True when the user wants an end of it."""
@@ -78,7 +79,10 @@ class Forwarder:
             self._signal_group(signal)
         else:
             self.process.kill(signal)
-        if signal in ENDING:
+        if signal == TERM and self._was_asked:
+            self.process.kill(SIGKILL)  # asked twice, it is told
+        elif signal in ENDING:
+            self._was_asked |= signal == TERM
             self.end_if_spared(signal)
         elif signal == TSTP:
             self._stop()

@@ -105,6 +105,12 @@ RUN = (
     Option(
         ("--timeout",), "timeout", VALUE, "Kill the whole container after this time.", "DURATION"
     ),
+    Option(
+        ("--die-with-parent",),
+        "die_with_parent",
+        FLAG,
+        "End, container and all, when the process that started minibox ends.",
+    ),
     Option(("--trace",), "trace", FLAG, "Print each step with result and duration on stderr."),
 )
 JSON = Option(("--json",), "json", FLAG, "Print data.")

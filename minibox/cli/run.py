@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import sys
 
-from minibox import foreground, forms, host, request
+from minibox import core, foreground, forms, host, request
+from minibox import syscalls as sc
 from minibox.compile import compile
-from minibox.errors import SpecError
+from minibox.compile.command import SIGKILL
+from minibox.errors import SpecError, StateError
 from minibox.spec import Terminal
 
 TYPE_CHECKING = False
@@ -52,6 +54,8 @@ def _wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
 def execute(values: Values) -> int:
     limit: str | None = values.get("timeout")  # type: ignore[assignment]
     timeout = None if limit is None else forms.duration("--timeout", limit)
+    if values.get("die_with_parent"):
+        _die_with_parent()
     terminals = tuple(fd for fd in range(3) if os.isatty(fd))
     spec, here = prepare(values, terminals=terminals)
     plan = compile(spec, here)
@@ -71,6 +75,14 @@ def execute(values: Values) -> int:
 
         cli.say(f"the container was killed after {limit} (--timeout)")
     return outcome.exit_code
+
+
+def _die_with_parent() -> None:
+    """As the container dies with minibox (prctl(2), PR_SET_PDEATHSIG)."""
+    parent = os.getppid()
+    core.syscall(sc.NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise StateError("the process that started minibox has ended")
 
 
 def _show(process: Process) -> None:

@@ -3,10 +3,15 @@
 
 import json
 import os
+import select
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+COMMAND = Path(sys.executable).with_name("minibox")
 
 
 def test_a_plan_is_printed_and_nothing_is_run(cli, tree):
@@ -135,3 +140,33 @@ def test_capabilities_are_kept_and_dropped_by_name(cli, rootfs):
     assert kept("--cap-drop", "ALL")["CapBnd:"] == 0
     assert kept("--cap-drop", "ALL", "--cap-add", "CAP_KILL")["CapEff:"] == 1 << 5
     assert kept("--user", "1000")["CapEff:"] == 0
+
+
+def test_minibox_dies_with_its_parent_when_asked_to(rootfs):
+    """A shell that is killed, between pytest and minibox; the pipe's end tells that all are gone."""
+    words = [
+        str(COMMAND),
+        "run",
+        "--die-with-parent",
+        rootfs,
+        "/bin/sh",
+        "-c",
+        "echo up; sleep 1000",
+    ]
+    script = f"{shlex.join(words)} & wait"
+    with subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout.readline() == b"up\n"
+        shell.kill()
+        assert select.select([shell.stdout], [], [], 5)[0]
+        assert shell.stdout.read() == b""
+
+
+def test_asked_to_end_twice_it_is_ended(rootfs):
+    script = "trap 'echo asked' TERM; echo up; while :; do sleep 1000 & wait $!; done"
+    words = [str(COMMAND), "run", rootfs, "/bin/sh", "-c", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as minibox:
+        assert minibox.stdout.readline() == b"up\n"
+        minibox.terminate()
+        assert minibox.stdout.readline() == b"asked\n"
+        minibox.terminate()
+        assert minibox.wait(10) == 137
