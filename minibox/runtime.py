@@ -214,18 +214,23 @@ class Container:
         return self._running().kill(signal)
 
     def close(self) -> None:
-        """End the container if it runs, and close everything."""
-        for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                stream.close()
-        for end in self._take_ends():
-            if end >= 0:
-                os.close(end)
-        if self._process is not None:
-            self._process.close()
+        """End the container if it runs, and close everything. An interrupt waits for that."""
+        mask = core.hold_signals()
+        try:
+            for stream in (self.stdin, self.stdout, self.stderr):
+                if stream is not None:
+                    stream.close()
+            for end in self._take_ends():
+                if end >= 0:
+                    os.close(end)
+            if self._process is not None:
+                self._process.close()
+        finally:
+            core.release_signals(mask)
 
     def __del__(self) -> None:
-        self.close()  # forgotten, as a file may be
+        if self._process is not None or max(self._ends) >= 0:
+            self.close()  # forgotten, as a file may be
 
     def __enter__(self) -> Self:
         return self if self._process else self.start()
@@ -260,21 +265,19 @@ def run(
     try:
         process = container._launch()
         process.started()
-        feed, *outputs = container._take_ends()
-        captures = [streams.Capture(end, output_limit) for end in outputs if end >= 0]
-        talk = streams.Conversation(process.pidfd, captures, feed, input)
+        talk = streams.Conversation(process.pidfd, container._ends, input, output_limit)
         timed_out = talk.hold(timeout, lambda: process.kill(SIGKILL))
         status = process.wait()
     finally:
         container.close()
     assert status is not None
-    taken = [capture.data for capture in captures] or [b"", b""]
+    taken = [capture.data for capture in talk.captures] or [b"", b""]
     return Result(
         status.exit_code,
         status.signal,
         timed_out,
         taken[0],
         taken[1],
-        any(capture.truncated for capture in captures),
+        any(capture.truncated for capture in talk.captures),
         time.monotonic() - container._began,
     )

@@ -47,39 +47,38 @@ class Capture:
 
 
 class Conversation:
-    """Feeds one process and takes what it says. All fds given to it are closed by it."""
+    """Feeds one process and takes what it says.
 
-    def __init__(self, pidfd: int, captures: list[Capture], stdin: int, data: bytes) -> None:
+    ends: our ends of stdin, stdout, stderr, -1 where there is none. They stay the caller's, but for
+    stdin, which is closed (and -1 in the list) as soon as `data` is through.
+    """
+
+    def __init__(self, pidfd: int, ends: list[int], data: bytes, limit: int) -> None:
         self.pidfd = pidfd
-        self.captures = {capture.fd: capture for capture in captures}
-        self.speaking = dict(self.captures)
-        self.stdin = stdin
+        self.ends = ends
+        self.captures = [Capture(fd, limit) for fd in ends[1:] if fd >= 0]
+        self.speaking = {capture.fd: capture for capture in self.captures}
         self.unsent = memoryview(data)
         self.poll = select.poll()
         self.poll.register(pidfd, select.POLLIN)
-        for fd in self.captures:
+        for fd in self.speaking:
             os.set_blocking(fd, False)
             self.poll.register(fd, select.POLLIN)
-        if stdin >= 0:
-            os.set_blocking(stdin, False)
-            self.poll.register(stdin, select.POLLOUT)
+        if ends[0] >= 0:
+            os.set_blocking(ends[0], False)
+            self.poll.register(ends[0], select.POLLOUT)
 
     def hold(self, timeout: float | None, expired: Callable[[], object]) -> bool:
         """Until the process has ended and its streams are drained. After `timeout` seconds
         `expired` is called once, to end the process. Returns whether it was."""
         deadline = None if timeout is None else time.monotonic() + timeout
         timed_out = False
-        try:
-            while not self._turn(deadline):
-                if deadline is not None and time.monotonic() >= deadline:
-                    timed_out, deadline = True, None
-                    expired()
-            for capture in self.speaking.values():
-                _drain(capture)
-        finally:
-            for fd in self.captures:
-                os.close(fd)
-            self._hang_up()
+        while not self._turn(deadline):
+            if deadline is not None and time.monotonic() >= deadline:
+                timed_out, deadline = True, None
+                expired()
+        for capture in self.speaking.values():
+            _drain(capture)
         return timed_out
 
     def _turn(self, deadline: float | None) -> bool:
@@ -87,20 +86,16 @@ class Conversation:
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         ready = [fd for fd, _ in self.poll.poll(left)]
         for fd in ready:
-            if fd == self.stdin:
+            if fd == self.ends[0]:
                 self.unsent = self.unsent[_feed(fd, self.unsent) :]
                 if not self.unsent:
                     self.poll.unregister(fd)
-                    self._hang_up()
+                    self.ends[0] = -1
+                    os.close(fd)
             elif fd in self.speaking and not self.speaking[fd].take():
                 self.poll.unregister(fd)
                 del self.speaking[fd]
         return self.pidfd in ready
-
-    def _hang_up(self) -> None:
-        if self.stdin >= 0:
-            os.close(self.stdin)
-            self.stdin = -1
 
 
 def _feed(fd: int, view: memoryview) -> int:
