@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m minibox`, and what the command starts, without site (csrc/start.c)."""
 
-import gc
 import os
 import sys
-
-# A tenth of a start is the collector's, looking for cycles that a command does not make.
-gc.disable()
 
 if "site" not in sys.modules:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
