@@ -138,14 +138,15 @@ static long clone_child(struct mb_plan *plan, struct mb_clone *how) {
     return r;
 }
 
-static void set_signal_mask(const uint64_t *mask, uint64_t *before) {
-    sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(mask), sys_address(before), sizeof *mask, 0,
+// Not pthread_sigmask, which leaves out the two signals that glibc keeps to itself.
+uint64_t mb_signal_mask(uint64_t mask) {
+    uint64_t before = 0;
+    sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(&mask), sys_address(&before), sizeof mask, 0,
          0);
+    return before;
 }
 
 int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
-    // Not pthread_sigmask, which leaves out the two signals that glibc keeps to itself.
-    uint64_t all = ~0ull, before = 0;
     how->pidfd = -1;
     mb_relocate(plan);
     long r = mb_run(plan, 0, plan->n_before);
@@ -154,9 +155,9 @@ int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
     }
     plan->alive = 1;
     save_dumpable();
-    set_signal_mask(&all, &before);
+    uint64_t mask = mb_signal_mask(~0ull);
     r = clone_child(plan, how);
-    set_signal_mask(&before, NULL);
+    mb_signal_mask(mask);
     if (r < 0) {
         plan->alive = 0;
         restore_dumpable();

@@ -98,6 +98,9 @@ int mb_left(struct mb_plan *plan, int timeout_ms);
 // The same for a child that is known to be dead and has no way to tell.
 void mb_forget(struct mb_plan *plan);
 
+// Set the calling thread's signal mask; the one before.
+uint64_t mb_signal_mask(uint64_t mask);
+
 // Any system call: a value or -errno.
 long mb_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
 

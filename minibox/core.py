@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIGCHLD = 17
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
 F_ADD_SEALS, ALL_SEALS = 1033, 0xF
-SIG_SETMASK = 2
+ALL_SIGNALS = (1 << 64) - 1
 
 
 def syscall(number: int, *args: int | bytes | bytearray | None) -> int:
@@ -261,16 +261,15 @@ def _make_stage() -> int:
     return fd
 
 
-def hold_signals() -> bytearray:
+def hold_signals() -> int:
     """Block all signals of this thread, and give the mask that release_signals takes."""
-    before = bytearray(8)
-    syscall(NUMBERS["rt_sigprocmask"], SIG_SETMASK, b"\xff" * 8, before, 8)
-    return before
+    mask: int = lib.mb_signal_mask(ALL_SIGNALS)
+    return mask
 
 
-def release_signals(mask: bytearray) -> None:
+def release_signals(mask: int) -> None:
     """Let them come again."""
-    syscall(NUMBERS["rt_sigprocmask"], SIG_SETMASK, mask, None, 8)
+    lib.mb_signal_mask(mask)
 
 
 def pidfd_open(pid: int) -> int:
@@ -285,4 +284,5 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
 
 def gettid() -> int:
     """The kernel's id of the calling thread: getpid() in the main thread (gettid(2))."""
-    return syscall(NUMBERS["gettid"])
+    tid: int = lib.mb_syscall(NUMBERS["gettid"], 0, 0, 0, 0, 0, 0)
+    return tid

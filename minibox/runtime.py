@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from minibox.spec import Spec
 
     T = TypeVar("T")
+    Prepared = tuple[Spec, Plan, Image]
 
 SIGKILL = 9
 STREAMS = ("stdin", "stdout", "stderr")
 OUTPUT_LIMIT = 16 << 20
-CACHED_PLANS = 64
+MOST_PREPARED = 64
 
 _host: tuple[int, Host] | None = None
-_plans: dict[tuple[Host, Spec], tuple[Plan, Image]] = {}
+_prepared: dict[object, Prepared] = {}
 
 
 class Result(Record):
@@ -63,16 +64,29 @@ def this_host() -> Host:
     return _host[1]
 
 
-def plan_of(spec: Spec) -> tuple[Plan, Image]:
-    """The plan of a spec and its encoding; the last few are kept."""
-    host = this_host()
-    found = _plans.get((host, spec))
+def prepared(
+    args: tuple[Text, ...], rootfs: Text, options: Options, redirected: tuple[int, ...]
+) -> Prepared:
+    """The Spec of a request, its plan and the plan's encoding; the last few are kept.
+
+    A request without options says all there is to it, but for whether ROOTFS is a directory; with
+    options it may say something else each time (files that are read, variables, users).
+    """
+    host, path = this_host(), os.fsencode(rootfs)
+    is_whole = not options and path.startswith(b"/")
+    key: object = (host, os.getpid(), args, path, redirected) if is_whole else None
+    found = _prepared.get(key)
+    if found is not None and os.path.isdir(path):
+        return found
+    spec = request.build(args, path, options, host, redirected)
+    key = key or (host, spec)
+    found = _prepared.get(key)
     if found is None:
         plan = compile(spec, host)
-        found = (plan, plan.encode())
-        while len(_plans) >= CACHED_PLANS:
-            _plans.pop(next(iter(_plans)), None)
-        _plans[host, spec] = found
+        found = (spec, plan, plan.encode())
+        while len(_prepared) >= MOST_PREPARED:
+            _prepared.pop(next(iter(_prepared)), None)
+        _prepared[key] = found
     return found
 
 
@@ -130,10 +144,16 @@ class Container:
             raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
         if isinstance(args, (str, bytes)):
             raise SpecError("args", "a list of words is needed, not one string")
-        self.spec = request.build(args, rootfs, options, this_host(), redirected)
+        words = tuple(args)
+        self._prepared = prepared(words, rootfs, options, redirected)
         self._given = given
         self._ends = [-1, -1, -1]
         self._began = 0.0
+
+    @property
+    def spec(self) -> Spec:
+        """What it is."""
+        return self._prepared[0]
 
     @property
     def pid(self) -> int:
@@ -167,14 +187,14 @@ class Container:
 
     def _launch(self) -> supervisor.Process:
         """Set it going. An interrupt (^C) waits until it is known what there is to be ended."""
-        plan, image = plan_of(self.spec)
+        spec, plan, image = self._prepared
         mask = core.hold_signals()
         inputs: dict[str, int] = {}
         try:
             self._open_streams(inputs)
             self._began = time.monotonic()
             self._process = _from_lasting_thread(
-                lambda: supervisor.start(self.spec, plan, this_host(), image, inputs)
+                lambda: supervisor.start(spec, plan, this_host(), image, inputs)
             )
         finally:
             for fd in inputs.values():
