@@ -84,8 +84,8 @@ def prepared(
     if found is None:
         plan = compile(spec, host)
         found = (spec, plan, plan.encode())
-        while len(_prepared) >= MOST_PREPARED:
-            _prepared.pop(next(iter(_prepared)), None)
+        if len(_prepared) >= MOST_PREPARED:
+            _prepared.clear()  # in one step, whatever other threads do
         _prepared[key] = found
     return found
 

@@ -241,7 +241,7 @@ def with_changes(plan, **changes):
 
 
 def test_a_step_that_fails_for_the_library_is_an_os_error(rootfs, monkeypatch):
-    monkeypatch.setattr(runtime, "_plans", {})
+    monkeypatch.setattr(runtime, "_prepared", {})
     original = runtime.compile
     monkeypatch.setattr(
         runtime,
