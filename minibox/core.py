@@ -9,7 +9,7 @@ from _thread import RLock
 from errno import EINVAL
 
 from minibox._core import ffi, lib
-from minibox.syscalls import NUMBERS
+from minibox.syscalls import F_ADD_SEALS, MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC, NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from minibox.plan import Image
 
 SIGCHLD = 17
-MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
-F_ADD_SEALS, ALL_SEALS = 1033, 0xF
+ALL_SEALS = 0xF
 ALL_SIGNALS = (1 << 64) - 1
 
 
@@ -113,7 +112,6 @@ class Child:
 
 
 def _report(image: Image, arena: Any) -> Report:
-    plan: Any = arena
     n = image.n_ops
     memory = ffi.buffer(ffi.cast("char *", arena), len(image.blob))
     results = list(struct.unpack_from(f"={n}q", memory, image.results))
@@ -123,11 +121,11 @@ def _report(image: Image, arena: Any) -> Report:
         previous = 0
         for i, end in enumerate(ends):
             if i == image.n_before:
-                previous = plan.began
+                previous = arena.began
             micros.append((end - previous) / 1000 if end and previous else -1.0)
             previous = end
     # The words of a staged plan are in memory that the container's init maps: trust no index.
-    return Report(min(plan.step, max(0, n - 1)), plan.error & 0xFFF, results, micros)
+    return Report(min(arena.step, max(0, n - 1)), arena.error & 0xFFF, results, micros)
 
 
 class LaunchError(OSError):

@@ -12,8 +12,8 @@ import select
 import time
 
 from minibox import signals
-from minibox.compile.command import SIGKILL
 from minibox.supervisor import start
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

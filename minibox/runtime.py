@@ -14,6 +14,7 @@ from minibox.compile import compile
 from minibox.errors import SpecError, StateError
 from minibox.resources import streams
 from minibox.spec import Record
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Prepared = tuple[Spec, Plan, Image]
 
-SIGKILL = 9
 STREAMS = ("stdin", "stdout", "stderr")
 OUTPUT_LIMIT = 16 << 20
 MOST_PREPARED = 64

@@ -11,7 +11,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
-from minibox.compile.command import SIGKILL
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ def open_signalfd() -> int:
     What the caller ignores stays ignored (nohup, a script's background job). But if it ignores
     SIGCHLD, the kernel would reap the container unseen.
     """
-    action = core.syscall, sc.NUMBERS["rt_sigaction"]
+    rt_sigaction = sc.NUMBERS["rt_sigaction"]
     wanted = [CHLD]
     for signal in FORWARDED:
         old = bytearray(32)
-        action[0](action[1], signal, None, old, 8)
+        core.syscall(rt_sigaction, signal, None, old, 8)
         if struct.unpack_from("=Q", old)[0] != IGNORED:
             wanted.append(signal)
     mask = struct.pack("=Q", sum(1 << signal - 1 for signal in wanted))
-    action[0](action[1], CHLD, bytes(32), None, 8)
+    core.syscall(rt_sigaction, CHLD, bytes(32), None, 8)
     core.syscall(sc.NUMBERS["rt_sigprocmask"], sc.SIG_SETMASK, mask, None, 8)
     return core.syscall(sc.NUMBERS["signalfd4"], -1, mask, 8, sc.SFD_NONBLOCK | sc.SFD_CLOEXEC)
 

@@ -10,10 +10,11 @@ from _thread import allocate_lock
 
 from minibox import core
 from minibox.compile import slots
-from minibox.compile.command import ORPHANED, SIGKILL
+from minibox.compile.command import ORPHANED
 from minibox.errors import MiniboxError, StateError
 from minibox.plan import FORK
 from minibox.resources import idmap
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class Process:
         return self._child.report()
 
     def _is_dead(self) -> bool:
-        return bool(select_read(self.pidfd, 0))
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def kill(self, signal: int) -> bool:
         """Send a signal to the first process; False when it has ended."""
@@ -152,19 +155,6 @@ def _wait_for(process: Process, timeout: float | None) -> bool:
             if guest:
                 guest.reap()
         if not ended and deadline is not None and time.monotonic() >= deadline:
-            return False
-
-
-def select_read(fd: int, timeout: float | None) -> bool:
-    """Wait until `fd` is readable, at most `timeout` seconds; None waits for ever."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if poll.poll(None if left is None else left * 1000):
-            return True
-        if left is not None and left <= 0:
             return False
 
 

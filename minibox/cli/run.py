@@ -9,9 +9,9 @@ import sys
 from minibox import core, foreground, forms, host, request
 from minibox import syscalls as sc
 from minibox.compile import compile
-from minibox.compile.command import SIGKILL
 from minibox.errors import SpecError, StateError
 from minibox.spec import Terminal
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from minibox import syscalls as sc
 from minibox.compile.slots import STDIO
 from minibox.errors import SpecError
 from minibox.plan import Memory, Slot, Strings
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = b"/bin:/usr/bin"
 SELF = Slot("self")
 LAST_FD = 0xFFFFFFFF
-SIGKILL, ORPHANED = 9, 63  # csrc/init.c
+ORPHANED = 63  # csrc/init.c
 
 
 def redirect(spec: Spec, host: Host) -> Iterator[Op]:
@@ -45,7 +46,7 @@ def enter_directory(spec: Spec, host: Host) -> Iterator[Op]:
 
 def start_init(spec: Spec, host: Host) -> Iterator[Op]:
     """The init is PID 1, or, in a pid namespace that others use too, the one that ends what the
-    command leaves behind: a signal tells it of the parent's death, and SIGKILL it tells its own."""
+    command leaves behind. There the parent's death must not kill it: a signal tells it."""
     if not spec.has_init:
         return
     if not spec.makes("pid"):

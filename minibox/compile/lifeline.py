@@ -8,6 +8,7 @@ import struct
 from minibox import syscalls as sc
 from minibox.compile.slots import PARENT
 from minibox.plan import Memory, Offset
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from minibox.plan import Op
     from minibox.spec import Spec
 
-SIGKILL = 9
 POLLFD = Memory(struct.pack("=ihh", -1, sc.POLLIN, 0), "[{fd=@parent, events=POLLIN}]")
 
 

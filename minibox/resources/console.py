@@ -103,7 +103,6 @@ class Streams:
         self.pty = pty
         self.flows: list[Flow] = []
         self.inputs: dict[str, int] = {}
-        self.redirected: tuple[int, ...] = ()
         self._saved: Any = None
         self._socket: Any = None
         self._master = -1
@@ -117,7 +116,6 @@ class Streams:
             self._socket = ours
             self.inputs["console"] = theirs.detach()
             return
-        self.redirected = self.terminals
         for fd in self.terminals:
             read, write = os.pipe2(os.O_CLOEXEC)
             mine, childs = (write, read) if fd == 0 else (read, write)
