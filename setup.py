@@ -13,6 +13,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
+INIT = [f"csrc/{name}.c" for name in ("init", "monitor", "log", "child")]
 STATIC_FLAGS = shlex.split(
     "-std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -Os -ffreestanding "
     "-fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns "
@@ -40,7 +41,7 @@ class BuildExt(build_ext):
     def run(self) -> None:
         super().run()
         package = ROOT / "minibox" if self.inplace else Path(self.build_lib) / "minibox"
-        link_static(self, package / "minibox-init", "csrc/init.c", "csrc/child.c")
+        link_static(self, package / "minibox-init", *INIT)
         if not self.inplace:
             shutil.copytree(
                 ROOT / "rootfs" / "etc", package / "skeleton" / "etc", dirs_exist_ok=True

@@ -16,6 +16,7 @@
 #include "sys.h"
 
 #define FUTEX_WAIT 0
+#define FUTEX_WAKE 1
 #define SIG_SETMASK 2
 #define LAST_SIGNAL 64
 #define CLOCK_MONOTONIC 1
@@ -42,7 +43,10 @@ void mb_relocate(struct mb_plan *plan) {
     plan->base = sys_address(plan);
 }
 
-static long wait_at_gate(volatile uint32_t *gate) {
+static long wait_at_gate(struct mb_plan *plan) {
+    volatile uint32_t *gate = &plan->gate;
+    plan->arrived = 1;
+    sys_futex(&plan->arrived, FUTEX_WAKE, 1, 0);
     while (*gate == 0) {
         long r = sys_futex(gate, FUTEX_WAIT, 0, 0);
         if (r < 0 && r != -EINTR && r != -EAGAIN) {
@@ -70,7 +74,7 @@ static long run_op(struct mb_plan *plan, const struct mb_op *op) {
     uint64_t b = argument(plan, op, 1);
     switch (op->nr) {
     case MB_GATE:
-        return wait_at_gate(&plan->gate);
+        return wait_at_gate(plan);
     case MB_STORE:
         *(int32_t *)(uintptr_t)b = (int32_t)a;
         return 0;
@@ -78,6 +82,8 @@ static long run_op(struct mb_plan *plan, const struct mb_op *op) {
         return mb_fork(plan, a);
     case MB_INIT:
         return mb_init(plan);
+    case MB_MONITOR:
+        return mb_monitor(plan, a, (struct mb_monitor *)(uintptr_t)b);
     default:
         return sys6(op->nr, a, b, argument(plan, op, 2), argument(plan, op, 3),
                     argument(plan, op, 4), argument(plan, op, 5));

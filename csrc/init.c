@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// minibox-init: a static binary of a few KiB without libc, run from a sealed memfd. Two roles.
+// minibox-init: a static binary of a few KiB without libc, run from a sealed memfd. Three roles.
 //
 // The stage: maps the arena whose fd is its argument and goes on with the plan where the child
 // left it. From here on the process has memory and an executable of its own, so that nothing of
@@ -8,10 +8,12 @@
 // The init: after MB_INIT this process is PID 1 of the container. It forwards signals to its one
 // child, reaps whatever is orphaned, and ends with the child's status, which it leaves in the
 // arena before.
+//
+// The monitor: what stays outside with a detached container (monitor.c).
 #include "minibox.h"
 #include "sys.h"
 
-#define CLONE_PARENT 0x00008000
+#define CLONE_PARENT_SETTID 0x00100000
 #define MAP_SHARED 1
 #define PROT_READ_WRITE 3
 #define PR_SET_DUMPABLE 4
@@ -34,7 +36,7 @@ static struct {
     uint64_t pending;
 } robust_list;
 
-static void arm_alive(struct mb_plan *plan) {
+void mb_arm_alive(struct mb_plan *plan) {
     robust_list.next = sys_address(&plan->robust_next);
     robust_list.futex_offset = (int64_t)(sys_address(&plan->alive) - robust_list.next);
     plan->robust_next = sys_address(&robust_list);
@@ -42,24 +44,30 @@ static void arm_alive(struct mb_plan *plan) {
     sys6(SYS_SET_ROBUST_LIST, sys_address(&robust_list), sizeof robust_list, 0, 0, 0, 0);
 }
 
-static void disarm_alive(void) { sys6(SYS_SET_ROBUST_LIST, 0, sizeof robust_list, 0, 0, 0, 0); }
+void mb_disarm_alive(void) { sys6(SYS_SET_ROBUST_LIST, 0, sizeof robust_list, 0, 0, 0, 0); }
 
 static long fork_with(uint64_t flags) { return sys6(SYS_CLONE, flags, 0, 0, 0, 0, 0); }
 
-// The namespaces that were joined act on children only, so the rest of the plan runs in one.
-// CLONE_PARENT keeps Python its parent.
-long mb_fork(struct mb_plan *plan, uint64_t flags) {
-    disarm_alive();
-    long pid = fork_with(flags | CLONE_PARENT);
-    if (pid < 0) {
-        return pid;
+// A child in which the plan goes on. Its pid is in the arena before it runs, so that Python never
+// sees the child at the gate without knowing who it is.
+long mb_fork_with(struct mb_plan *plan, uint64_t flags) {
+    mb_disarm_alive();
+    long pid =
+        sys6(SYS_CLONE, flags | CLONE_PARENT_SETTID, 0, sys_address(&plan->second_pid), 0, 0, 0);
+    if (pid <= 0) {
+        mb_arm_alive(plan);
     }
+    return pid;
+}
+
+// Two uses: the namespaces that were joined act on children only (with CLONE_PARENT, so that the
+// new child has the same parent); and a monitor is nobody's child.
+long mb_fork(struct mb_plan *plan, uint64_t flags) {
+    long pid = mb_fork_with(plan, flags);
     if (pid > 0) {
-        plan->second_pid = (int32_t)pid;
         sys_exit(0);
     }
-    arm_alive(plan);
-    return 0;
+    return pid;
 }
 
 // Kill the children that /proc knows of; what they leave behind becomes ours (a subreaper's) and
@@ -122,14 +130,14 @@ static void forward(long child, long signal) {
 
 long mb_init(struct mb_plan *plan) {
     uint64_t all = ~0ull;
-    disarm_alive();
+    mb_disarm_alive();
     sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(&all), 0, sizeof all, 0, 0);
     long child = fork_with(SIGCHLD);
     if (child < 0) {
         return child;
     }
     if (child == 0) {
-        arm_alive(plan);
+        mb_arm_alive(plan);
         return 0;
     }
     // Nothing of the supervisor's stays open here: a pipe would never see its end.
@@ -194,7 +202,7 @@ _Noreturn void mb_start(const long *stack) {
         refuse();
     }
     struct mb_plan *plan = map_arena(fd);
-    arm_alive(plan);
+    mb_arm_alive(plan);
     mb_relocate(plan);
     long r = mb_run(plan, plan->step + 1, plan->n_ops);
     sys_exit(r < 0 ? 125 : 0);

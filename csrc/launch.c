@@ -173,6 +173,15 @@ int mb_go(struct mb_plan *plan) {
     return r < 0 ? (int)r : 0;
 }
 
+int mb_arrived(struct mb_plan *plan, int timeout_ms) {
+    struct timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000000L};
+    volatile uint32_t *arrived = &plan->arrived;
+    if (*arrived == 0) {
+        sys_futex(arrived, FUTEX_WAIT, 0, &timeout);
+    }
+    return *arrived != 0;
+}
+
 int mb_left(struct mb_plan *plan, int timeout_ms) {
     struct timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000000L};
     volatile uint32_t *alive = &plan->alive;
@@ -197,7 +206,7 @@ long mb_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_
     return sys6(nr, a, b, c, d, e, f);
 }
 
-// Both would leave two processes in Python's memory.
+// All three would leave two processes in Python's memory.
 long mb_fork(struct mb_plan *plan, uint64_t flags) {
     (void)plan;
     (void)flags;
@@ -206,5 +215,12 @@ long mb_fork(struct mb_plan *plan, uint64_t flags) {
 
 long mb_init(struct mb_plan *plan) {
     (void)plan;
+    return -ENOSYS;
+}
+
+long mb_monitor(struct mb_plan *plan, uint64_t flags, struct mb_monitor *monitor) {
+    (void)plan;
+    (void)flags;
+    (void)monitor;
     return -ENOSYS;
 }

@@ -10,7 +10,7 @@
 
 // cffi: begin
 
-// One system call, or one of the four MB_* steps below. 64 bytes.
+// One system call, or one of the five MB_* steps below. 64 bytes.
 struct mb_op {
     int32_t nr; // the call's number on this architecture, or MB_*
     uint8_t pointers; // bit k: argument k is an offset into the arena
@@ -21,7 +21,7 @@ struct mb_op {
     uint64_t argument[6];
 };
 
-// The arena's head. 112 bytes. The words marked "live" are written while the plan runs, by the
+// The arena's head. 120 bytes. The words marked "live" are written while the plan runs, by the
 // child, the parent or the kernel; the child of a plan with an init may be hostile, so Python
 // checks what it reads from them.
 struct mb_plan {
@@ -45,9 +45,11 @@ struct mb_plan {
     uint32_t gate; // live, futex: 0 shut, 1 open
     uint32_t step; // live: the op being run
     int32_t error; // live: errno of the op that failed, or 0
-    int32_t second_pid; // live: pid of the child made by MB_FORK, or 0
+    int32_t second_pid; // live: pid of the child made by MB_FORK or MB_MONITOR, or 0
     int32_t status; // live: wait status that MB_INIT recorded, or -1
     char arena_fd[12]; // the arena's fd in decimal, an argument of the stage
+    uint32_t arrived; // live, futex: 1 when a child waits at the gate
+    int32_t monitor_pid; // live: pid of the process that MB_MONITOR left behind, or 0
     uint32_t unused;
 };
 
@@ -57,6 +59,30 @@ enum {
     MB_STORE = -2, // (slot value, address): put a 32-bit word into the arena
     MB_FORK = -3, // (clone flags): go on in a new child and let this process end; staged only
     MB_INIT = -4, // go on in a new child and let this process be its init; staged only
+    MB_MONITOR = -5, // (clone flags, struct mb_monitor): the same, as its monitor; staged only
+};
+
+// What MB_MONITOR is told. The fds are its ends, -1 where there is none; the working directory is
+// the container's own, where it keeps `log`. 96 bytes.
+struct mb_monitor {
+    int32_t alive; // a file whose lock says that the monitor lives
+    int32_t starter; // a socket: a byte commits the start, its end before that undoes it
+    int32_t listener; // a socket that clients attach to
+    int32_t fds; // a socket on which the child sends its terminal and its upper layer
+    int32_t input; // the pipe to stdin
+    int32_t output; // the pipe from stdout
+    int32_t error; // the pipe from stderr
+    int32_t record; // the file that gets the exit status, of MB_RECORD bytes already
+    uint32_t log_size; // bytes after which the log is rotated
+    uint32_t log_files; // how many rotated files are kept, 1 to 9
+    uint32_t interval; // ms from one `tick` to the next, 0: none
+    uint32_t delay; // ms to wait before `ended` when the container has lived for less than 10 s
+    uint64_t tick; // argv of a command to run now and then, or 0
+    uint64_t ended; // argv of the command that the monitor becomes at the end, or 0
+    uint64_t environment; // envp of both
+    uint64_t journal; // the event at the end: its text before the exit code, or 0
+    uint64_t journal_path; // where it is appended
+    uint64_t lifetime; // ms after which the container is killed, or 0
 };
 
 // MB_EXPECT_ZERO: a positive result is a failure as well (ppoll: the parent is gone).
@@ -64,6 +90,7 @@ enum {
 #define MB_EXPECT_ZERO 1
 #define MB_RETRY 2
 #define MB_MAGIC 0x31784f42
+#define MB_RECORD 128
 
 // What launch asks of clone3(2) beside the plan.
 struct mb_clone {
@@ -91,6 +118,9 @@ int mb_launch(struct mb_plan *plan, struct mb_clone *how);
 // Open the gate; 0 or -errno.
 int mb_go(struct mb_plan *plan);
 
+// Wait until a child waits at the gate. 1 when one does, 0 after the timeout.
+int mb_arrived(struct mb_plan *plan, int timeout_ms);
+
 // Wait until the child has left the arena's memory by exec or death. 1 when it has, 0 after the
 // timeout. When it has, the parent's dumpable attribute is as it was before the launch.
 int mb_left(struct mb_plan *plan, int timeout_ms);
@@ -110,11 +140,18 @@ void mb_relocate(struct mb_plan *plan);
 long mb_run(struct mb_plan *plan, uint32_t first, uint32_t end);
 void mb_child(void *plan);
 
-// Only the static init has these; in Python's memory a plan with MB_FORK or MB_INIT is refused.
+// Only the static init has these; in Python's memory a plan with one of the three is refused.
 long mb_fork(struct mb_plan *plan, uint64_t flags);
 long mb_init(struct mb_plan *plan);
+long mb_monitor(struct mb_plan *plan, uint64_t flags, struct mb_monitor *monitor);
+
+// Parts of the static init that its two roles share.
+void mb_arm_alive(struct mb_plan *plan);
+void mb_disarm_alive(void);
+long mb_fork_with(struct mb_plan *plan, uint64_t flags);
 
 _Static_assert(sizeof(struct mb_op) == 64, "minibox/plan.py packs 64 bytes");
-_Static_assert(sizeof(struct mb_plan) == 112, "minibox/plan.py packs 112 bytes");
+_Static_assert(sizeof(struct mb_plan) == 120, "minibox/plan.py packs 120 bytes");
+_Static_assert(sizeof(struct mb_monitor) == 96, "minibox/compile/monitor.py packs 96 bytes");
 
 #endif

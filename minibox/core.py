@@ -9,7 +9,8 @@ from _thread import RLock
 from errno import EINVAL
 
 from minibox._core import ffi, lib
-from minibox.syscalls import F_ADD_SEALS, MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC, NUMBERS
+from minibox.numbers import NUMBERS
+from minibox.syscalls import F_ADD_SEALS, MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,9 +78,20 @@ class Child:
             self._left = bool(lib.mb_left(self._arena, int(timeout * 1000)))
         return self._left
 
+    def arrived(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds until a child waits at the gate."""
+        return bool(lib.mb_arrived(self._arena, int(timeout * 1000)))
+
+    @property
+    def monitor_pid(self) -> int:
+        """The pid of the monitor that a monitor op left outside, or 0."""
+        pid: int = self._arena.monitor_pid
+        return max(0, pid)
+
     @property
     def second_pid(self) -> int:
-        """The pid of the child that a fork op made, in the caller's pid namespace, or 0."""
+        """The pid of the child that the last fork or monitor op made, in the caller's pid
+        namespace, or 0."""
         pid: int = self._arena.second_pid
         return max(0, pid)
 

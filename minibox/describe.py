@@ -7,6 +7,7 @@ import errno
 import os
 
 from minibox import syscalls as sc
+from minibox.numbers import SYSCALLS
 from minibox.plan import STEPS, ArenaFd, Memory, Slot, Strings, Struct
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ def _arg(arg: Arg, kind: str) -> str:
 
 def args(op: Op) -> list[str]:
     """The arguments of an op as text."""
-    kinds = sc.SYSCALLS[op.call][2].split()
+    kinds = SYSCALLS[op.call][2].split()
     return [_arg(arg, kinds[k] if k < len(kinds) else "") for k, arg in enumerate(op.args)]
 
 

@@ -17,7 +17,7 @@ from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from minibox.host import Host
     from minibox.plan import Plan
@@ -122,16 +122,20 @@ def run(
     streams: Streams | None,
     timeout: float | None,
     show: Callable[[Process], None] | None,
+    inputs: Mapping[str, int] | None = None,
+    prepare: Callable[[int], object] | None = None,
 ) -> Outcome:
     """Run a container in the foreground; SetupError when it cannot be set up.
 
-    With `show` the plan is traced, and it is called when set-up has ended, well or not.
+    With `show` the plan is traced, and it is called when set-up has ended, well or not. inputs,
+    prepare: more fds for the plan, and what to do while the child waits (supervisor.start).
     """
     signalfd = signals.open_signalfd()
     if streams:
         streams.open()
     image = plan.encode(trace=show is not None)
-    process = start(spec, plan, host, image, streams.inputs if streams else {})
+    given = {**(inputs or {}), **(streams.inputs if streams else {})}
+    process = start(spec, plan, host, image, given, prepare)
     try:
         if streams:
             streams.started()

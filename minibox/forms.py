@@ -27,6 +27,13 @@ SAFE = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
 PATH_MAX = 4096
 # KTIME_MAX / 2: what the kernel takes as an offset at most (kernel/time/namespace.c).
 MOST_SECONDS = 4_611_686_018
+# signal(7); the same numbers on x86-64 and arm64.
+SIGNALS = (
+    *("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2"),
+    *("PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG"),
+    *("XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"),
+)
+LAST_SIGNAL = 64
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -112,6 +119,19 @@ def duration(option: str, text: str) -> float:
     if not 0 < seconds < 1e9:
         raise SpecError(option, f"{text!r} is no duration; write 1.5, 500ms, 30s, 5m or 2h")
     return seconds
+
+
+def signal(option: str, text: str) -> int:
+    """`TERM`, `SIGTERM`, `15`, `RTMIN+3`."""
+    name = text.upper().removeprefix("SIG")
+    if name in SIGNALS:
+        return SIGNALS.index(name) + 1
+    start, plus, rest = name.partition("+")
+    if start == "RTMIN":
+        name = str(34 + int(rest)) if rest.isdigit() and len(rest) < 3 else "" if plus else "34"
+    if name.isascii() and name.isdigit() and 1 <= int(name[:9]) <= LAST_SIGNAL:
+        return int(name)
+    raise SpecError(option, f"{text!r} is no signal")
 
 
 def capabilities(add: list[str], drop: list[str]) -> tuple[str, ...]:

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 MAGIC = 0x31784F42
 STACK = 16384
-HEAD = struct.Struct("=12I3Q4I2i12sI")
+HEAD = struct.Struct("=12I3Q4I2i12sIiI")
 OP = struct.Struct("=iBBh3HH6Q")
 EXPECT_ZERO, RETRY = 1, 2
 # Where the stage's argument, the arena's fd in decimal, lies in the head.
 ARENA_FD = 96
 
 # The steps that are no system call, with their op numbers.
-GATE, STORE, FORK, INIT = "gate", "store", "fork", "init"
-STEPS = {GATE: -1, STORE: -2, FORK: -3, INIT: -4}
+GATE, STORE, FORK, INIT, MONITOR = "gate", "store", "fork", "init", "monitor"
+STEPS = {GATE: -1, STORE: -2, FORK: -3, INIT: -4, MONITOR: -5}
 
 
 class Slot(str):
@@ -256,6 +256,8 @@ class Encoder:
             0,
             -1,
             b"",
+            0,
+            0,
             0,
         )
         middle = bytes(8 * n) + (bytes(8 * n) if trace else b"") + b"\xff" * (4 * len(self.slots))

@@ -129,6 +129,38 @@ def build(
     )
 
 
+def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:
+    """The request as data that means the same in another process: paths are absolute, variables
+    have their values. SpecError."""
+    frozen: Options = {k: v for k, v in options.items() if k in OPTIONS and v}  # type: ignore
+    frozen.pop("env_file", None)
+    variables = _variables(options)
+    if variables:
+        pairs = [(name, value) for name, value in variables.items() if value is not None]
+        frozen["env"] = [os.fsdecode(name + b"=" + value) for name, value in pairs]
+    if options.get("volumes"):
+        frozen["volumes"] = [_frozen_path(text, ":") for text in options["volumes"]]
+    if options.get("join"):
+        frozen["join"] = [_frozen_join(text) for text in options["join"]]
+    path = os.fsencode(rootfs)
+    return os.fsdecode(_absolute(path) if path else path), frozen
+
+
+def _frozen_path(text: str, end: str) -> str:
+    path, separator, rest = text.partition(end)
+    return os.fsdecode(_absolute(os.fsencode(path))) + separator + rest if path else text
+
+
+def _frozen_join(text: str) -> str:
+    kind, equals, where = text.partition("=")
+    return text if where.isdigit() or not where else kind + equals + _frozen_path(where, "\0")
+
+
+def namespaces(options: Options) -> tuple[str, ...]:
+    """The kinds that a container with these options gets anew. SpecError."""
+    return _namespaces(options)[0]
+
+
 def _given(options: Options, word: str, default: str) -> str:
     """An option's text; only one that is not given at all has the default: "" may be a mistake."""
     text: str | None = options.get(word)  # type: ignore[assignment]
@@ -265,22 +297,23 @@ def _env(options: Options, home: bytes, hostname: bytes) -> tuple[bytes, ...]:
         b"HOME": home,
         b"HOSTNAME": hostname,
         b"container": b"minibox",
+        **_variables(options),
     }
+    return tuple(name + b"=" + value for name, value in found.items() if value is not None)
+
+
+def _variables(options: Options) -> dict[bytes, bytes | None]:
+    """What is asked for; a name without a value has the caller's, None if there is none."""
+    found: dict[bytes, bytes | None] = {}
     for path in options.get("env_file") or ():
-        found |= forms.variables("--env-file", _env_file(path))
+        found |= forms.variables("--env-file", env_file(path))
     given = options.get("env") or ()
     items = [f"{k}={v}" for k, v in given.items()] if hasattr(given, "items") else list(given)
     found |= forms.variables("--env", items)
-    result = []
-    for name, value in found.items():
-        if value is None:
-            value = os.environb.get(name)
-        if value is not None:
-            result.append(name + b"=" + value)
-    return tuple(result)
+    return {name: os.environb.get(name) if v is None else v for name, v in found.items()}
 
 
-def _env_file(path: str) -> list[str]:
+def env_file(path: str) -> list[str]:
     """A variable a line; empty lines and those that begin with # say nothing."""
     try:
         with open(path, "rb") as file:

@@ -11,6 +11,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
+from minibox.numbers import NUMBERS
 from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ def open_signalfd() -> int:
     What the caller ignores stays ignored (nohup, a script's background job). But if it ignores
     SIGCHLD, the kernel would reap the container unseen.
     """
-    rt_sigaction = sc.NUMBERS["rt_sigaction"]
+    rt_sigaction = NUMBERS["rt_sigaction"]
     wanted = [CHLD]
     for signal in FORWARDED:
         old = bytearray(32)
@@ -42,8 +43,22 @@ def open_signalfd() -> int:
             wanted.append(signal)
     mask = struct.pack("=Q", sum(1 << signal - 1 for signal in wanted))
     core.syscall(rt_sigaction, CHLD, bytes(32), None, 8)
-    core.syscall(sc.NUMBERS["rt_sigprocmask"], sc.SIG_SETMASK, mask, None, 8)
-    return core.syscall(sc.NUMBERS["signalfd4"], -1, mask, 8, sc.SFD_NONBLOCK | sc.SFD_CLOEXEC)
+    core.syscall(NUMBERS["rt_sigprocmask"], sc.SIG_SETMASK, mask, None, 8)
+    return core.syscall(NUMBERS["signalfd4"], -1, mask, 8, sc.SFD_NONBLOCK | sc.SFD_CLOEXEC)
+
+
+def has_default(pid: int, signal: int) -> bool:
+    """Does the process neither catch, ignore nor block it (proc_pid_status(5))?"""
+    busy = 0
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                if key in ("SigCgt", "SigIgn", "SigBlk"):
+                    busy |= int(value, 16)
+    except (OSError, ValueError):
+        return True
+    return not busy >> signal - 1 & 1
 
 
 class Forwarder:
@@ -114,24 +129,11 @@ class Forwarder:
         """Is the default action due, for a process the kernel will not let it happen to?"""
         if self.has_init or not self.process.spec.makes("pid"):
             return False
-        return not self.process.is_started() or self._has_default(signal)
-
-    def _has_default(self, signal: int) -> bool:
-        """Neither caught, ignored nor blocked (proc_pid_status(5))."""
-        busy = 0
-        try:
-            with open(f"/proc/{self.process.pid}/status", encoding="utf-8", errors="replace") as f:
-                for line in f:
-                    key, _, value = line.partition(":")
-                    if key in ("SigCgt", "SigIgn", "SigBlk"):
-                        busy |= int(value, 16)
-        except (OSError, ValueError):
-            return True
-        return not busy >> signal - 1 & 1
+        return not self.process.is_started() or has_default(self.process.pid, signal)
 
     def _stop(self) -> None:
         """^Z: the container stops, then minibox, until the shell continues both."""
-        if not self.has_init and self._has_default(TSTP):
+        if not self.has_init and has_default(self.process.pid, TSTP):
             self.process.kill(STOP)
         if self.streams:
             self.streams.restore()

@@ -224,6 +224,31 @@ class Terminal(Record):
     streams: tuple[int, ...] = (0, 1, 2)
 
 
+class Monitor(Record):
+    """What stays outside with a detached container (csrc/monitor.c), and what it is told.
+
+    stdin: whoever attaches can type. record: the file in the container's directory that gets the
+    exit status. log_size: bytes after which the log is rotated; log_files: how many rotated files
+    are kept. tick: a command to run each `interval` milliseconds; ended: the one that the monitor
+    becomes at the end, `delay` milliseconds later when that came soon; env: theirs. lifetime:
+    milliseconds after which the container is killed, 0: none. event: the journal's line at the
+    end up to the exit code; journal: where it goes.
+    """
+
+    record: bytes = b"exit.json"
+    stdin: bool = False
+    log_size: int = 8 << 20
+    log_files: int = 1
+    interval: int = 0
+    delay: int = 0
+    lifetime: int = 0
+    tick: tuple[bytes, ...] = ()
+    ended: tuple[bytes, ...] = ()
+    env: tuple[bytes, ...] = ()
+    event: bytes = b""
+    journal: bytes = b"../../events"
+
+
 class Spec(Record):
     """A container.
 
@@ -231,7 +256,9 @@ class Spec(Record):
     joined. capabilities: names without CAP_, what the container's root keeps. namespaces: the kinds
     to make anew. uid_mappings, gid_mappings: empty without a new user namespace. redirected: which
     of fd 0, 1, 2 launch gives (the others are inherited).
-    supervised: the container dies with the process that started it.
+    supervised: the container dies with the process that supervises it, which is the one that
+    starts it, or its monitor. guest: not a container, but one more process in one: what it leaves
+    behind is the container's.
     """
 
     args: tuple[bytes, ...]
@@ -253,6 +280,8 @@ class Spec(Record):
     redirected: tuple[int, ...] = ()
     init: bool = False
     supervised: bool = True
+    guest: bool = False
+    monitor: Monitor | None = None
 
     def makes(self, kind: str) -> bool:
         """Does the container get a new namespace of this kind?"""
@@ -266,7 +295,19 @@ class Spec(Record):
     def has_init(self) -> bool:
         """Does minibox-init stay as the first process? Without a pid namespace of the container's
         own nothing else would end what the command leaves behind."""
-        return self.init or (self.supervised and not self.makes("pid"))
+        is_alone = self.makes("pid") or self.guest
+        return self.init or (self.supervised and not is_alone)
+
+    @property
+    def sends_fds(self) -> bool:
+        """Does the child send fds that only it can open: its terminal, and to a monitor the
+        overlay's upper layer?"""
+        return self.terminal is not None or self.shows_upper
+
+    @property
+    def shows_upper(self) -> bool:
+        """Does the monitor get the overlay's upper layer?"""
+        return bool(self.monitor and self.root and self.root.overlay)
 
     @property
     def has_own_ids(self) -> bool:

@@ -18,7 +18,7 @@ from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from minibox.host import Host
     from minibox.plan import Image, Plan
@@ -159,15 +159,21 @@ def _wait_for(process: Process, timeout: float | None) -> bool:
 
 
 def start(
-    spec: Spec, plan: Plan, host: Host, image: Image, streams: Mapping[str, int] | None = None
+    spec: Spec,
+    plan: Plan,
+    host: Host,
+    image: Image,
+    streams: Mapping[str, int] | None = None,
+    prepare: Callable[[int], object] | None = None,
 ) -> Process:
     """Launch the plan: the child is on its way when this returns. SetupError.
 
     streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
+    prepare: called with the child's pid while it waits at its gate; OSError.
     """
     try:
-        inputs = _inputs(plan, image, dict(streams or {}))
-        child = core.launch(image, plan.flags, inputs, staged=plan.staged)
+        given = inputs(plan, image, dict(streams or {}))
+        child = core.launch(image, plan.flags, given, staged=plan.staged)
     except core.LaunchError as error:
         from minibox import explain
 
@@ -178,28 +184,30 @@ def start(
             _adopt(process, child)
         if plan.uid_map:
             idmap.write(process.pid, plan.uid_map, plan.gid_map, deny_setgroups=not host.privileged)
+        if prepare:
+            prepare(process.pid)
         child.go()
     except OSError as error:
         process.close()
-        raise _said(error, "write the id maps") from None
+        raise _said(error, "prepare the container's process") from None
     except MiniboxError:
         process.close()
         raise
     return process
 
 
-def _inputs(plan: Plan, image: Image, inputs: dict[str, int]) -> dict[str, int]:
+def inputs(plan: Plan, image: Image, given: dict[str, int]) -> dict[str, int]:
     """The streams, and what is made once a process for the slots that the plan has. SetupError."""
     try:
         if slots.PARENT in image.slots:
-            inputs[slots.PARENT] = core.own_pidfd()
+            given[slots.PARENT] = core.own_pidfd()
         if slots.STAGE in image.slots:
-            inputs[slots.STAGE] = core.stage_fd()
-        if slots.USERNS in image.slots and plan.uid_map:
-            inputs[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
+            given[slots.STAGE] = core.stage_fd()
+        if slots.USERNS in image.slots and plan.uid_map and slots.USERNS not in given:
+            given[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
     except OSError as error:
         raise _said(error, "prepare the launch") from None
-    return inputs
+    return given
 
 
 def _said(error: OSError, what: str) -> MiniboxError:

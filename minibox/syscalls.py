@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The system calls a plan may hold: one row of numbers, one typed constructor each.
+"""The system calls a plan may hold: one typed constructor each, and the kernel's constants.
 
-A row is the number on x86-64, the number on arm64 (arch/x86/entry/syscalls/syscall_64.tbl and
-include/uapi/asm-generic/unistd.h; None where the call does not exist) and the kinds of the
-arguments, from which describe.py prints the call. A constructor takes what the man page takes
-(section 2 under the call's name) and returns the Op; `How` lists the keywords all of them share.
+A constructor takes what the man page takes (section 2 under the call's name) and returns the Op;
+`How` lists the keywords all of them share. The numbers are in numbers.py.
 """
 
 from __future__ import annotations
@@ -12,7 +10,8 @@ from __future__ import annotations
 import os
 import struct
 
-from minibox.plan import FORK, GATE, INIT, STEPS, STORE, Memory, Op, Slot, Strings, Struct
+from minibox.numbers import NUMBERS
+from minibox.plan import FORK, GATE, INIT, MONITOR, STORE, Memory, Op, Slot, Strings, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,79 +30,6 @@ if TYPE_CHECKING:
 
 
 Fd = int | Slot
-
-SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
-    "write": (1, 64, "fd bytes int"),
-    "close": (3, 57, "fd"),
-    "rt_sigaction": (13, 134, "int memory memory int"),
-    "rt_sigprocmask": (14, 135, "=SIG_ memory memory int"),
-    "ioctl": (16, 29, "fd =IOCTL_ any"),
-    "sched_yield": (24, 124, ""),
-    "nanosleep": (35, 101, "memory memory"),
-    "getpid": (39, 172, ""),
-    "socket": (41, 198, "=AF_ |SOCK_ int"),
-    "sendmsg": (46, 211, "fd memory int"),
-    "clone": (56, 220, "|CLONE_ any any any any"),
-    "execve": (59, 221, "path memory memory"),
-    "exit": (60, 93, "int"),
-    "kill": (62, 129, "int int"),
-    "fcntl": (72, 25, "fd =F_ any"),
-    "chdir": (80, 49, "path"),
-    "fchdir": (81, 50, "fd"),
-    "fchown": (93, 55, "fd int int"),
-    "umask": (95, 166, "octal"),
-    "setpgid": (109, 154, "int int"),
-    "getppid": (110, 173, ""),
-    "setsid": (112, 157, ""),
-    "setgroups": (116, 159, "int memory"),
-    "setresuid": (117, 147, "int int int"),
-    "setresgid": (119, 149, "int int int"),
-    "pivot_root": (155, 41, "path path"),
-    "prctl": (157, 167, "=PR_ any any any any"),
-    "mount": (165, 40, "path path path |MS_ path"),
-    "umount2": (166, 39, "path |MNT_"),
-    "sethostname": (170, 161, "bytes int"),
-    "setdomainname": (171, 162, "bytes int"),
-    "gettid": (186, 178, ""),
-    "exit_group": (231, 94, "int"),
-    "keyctl": (250, 219, "=KEYCTL_ path"),
-    "openat": (257, 56, "fd path |O_"),
-    "mkdirat": (258, 34, "fd path octal"),
-    "mknodat": (259, 33, "fd path mode int"),
-    "fchownat": (260, 54, "fd path int int |AT_"),
-    "symlinkat": (266, 36, "path fd path"),
-    "fchmodat": (268, 53, "fd path octal"),
-    "ppoll": (271, 73, "memory int memory memory int"),
-    "capset": (126, 91, "memory memory"),
-    "unshare": (272, 97, "|CLONE_"),
-    "signalfd4": (289, 74, "fd memory int |SFD_"),
-    "dup3": (292, 24, "fd fd |O_"),
-    "setns": (308, 268, "fd |CLONE_"),
-    "kcmp": (312, 272, "int int int any any"),
-    "memfd_create": (319, 279, "path |MFD_"),
-    "execveat": (322, 281, "fd path memory memory |AT_"),
-    "pidfd_send_signal": (424, 424, "fd int memory int"),
-    "open_tree": (428, 428, "fd path |OPEN_TREE_"),
-    "move_mount": (429, 429, "fd path fd path |MOVE_MOUNT_"),
-    "fsopen": (430, 430, "path |FSOPEN_"),
-    "fsconfig": (431, 431, "fd =FSCONFIG_ path path int"),
-    "fsmount": (432, 432, "fd |FSMOUNT_ |MOUNT_ATTR_"),
-    "pidfd_open": (434, 434, "int int"),
-    "clone3": (435, 435, "memory int"),
-    "close_range": (436, 436, "int int |CLOSE_RANGE_"),
-    "openat2": (437, 437, "fd path memory int"),
-    "mount_setattr": (442, 442, "fd path |AT_ memory int"),
-    GATE: (STEPS[GATE], STEPS[GATE], ""),
-    STORE: (STEPS[STORE], STEPS[STORE], "fd memory"),
-    FORK: (STEPS[FORK], STEPS[FORK], "|CLONE_"),
-    INIT: (STEPS[INIT], STEPS[INIT], ""),
-}
-
-NUMBERS: dict[str, int] = {
-    name: number
-    for name, (x86_64, arm64, _) in SYSCALLS.items()
-    if (number := arm64 if os.uname().machine == "aarch64" else x86_64) is not None
-}
 
 # include/uapi/linux/fcntl.h, openat2.h, mount.h, sched.h, prctl.h, …: the names are the kernel's.
 AT_FDCWD = -100
@@ -137,7 +63,8 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 SIG_SETMASK, SIGKILL = 2, 9
 F_SETFD, F_ADD_SEALS = 2, 1033
-AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 2, 2, 0o2000000
+AF_UNIX, AF_INET = 1, 2
+SOCK_DGRAM, SOCK_SEQPACKET, SOCK_CLOEXEC = 2, 5, 0o2000000
 IOCTL_SIOCSIFFLAGS, IOCTL_TIOCSCTTY, IOCTL_TIOCSWINSZ = 0x8914, 0x540E, 0x5414
 IOCTL_TIOCSPTLCK, IOCTL_TIOCGPTPEER, IOCTL_TIOCSPGRP = 0x40045431, 0x5441, 0x5410
 SFD_NONBLOCK, SFD_CLOEXEC = os.O_NONBLOCK, 0o2000000
@@ -372,6 +299,10 @@ def exit_(code: int, **how: Unpack[How]) -> Op:
     return _op("exit", code, **how)
 
 
+def pidfd_open(pid: Fd, **how: Unpack[How]) -> Op:
+    return _op("pidfd_open", pid, 0, **how)
+
+
 def rt_sigprocmask_unblock_all(**how: Unpack[How]) -> Op:
     return _op("rt_sigprocmask", SIG_SETMASK, Memory(bytes(8), "[]"), None, 8, **how)
 
@@ -387,6 +318,14 @@ def ppoll_now(fd: Fd, pollfd: Memory, **how: Unpack[How]) -> Op:
 
 def socket(domain: int, type_: int, **how: Unpack[How]) -> Op:
     return _op("socket", domain, type_, 0, **how)
+
+
+def bind(fd: Fd, address: Memory, **how: Unpack[How]) -> Op:
+    return _op("bind", fd, address, len(address.data), **how)
+
+
+def listen(fd: Fd, backlog: int, **how: Unpack[How]) -> Op:
+    return _op("listen", fd, backlog, **how)
 
 
 def ioctl(fd: Fd, request: int, argument: int | Memory, **how: Unpack[How]) -> Op:
@@ -411,10 +350,15 @@ def store(value: Slot, into: Memory, **how: Unpack[How]) -> Op:
 
 
 def fork(flags: int, **how: Unpack[How]) -> Op:
-    """Go on in a new child of the same parent; this process ends."""
+    """Go on in a new child; this process ends. With CLONE_PARENT its parent is the child's."""
     return _op(FORK, flags, **how)
 
 
 def init(**how: Unpack[How]) -> Op:
     """Go on in a new child; this process stays as its init."""
     return _op(INIT, **how)
+
+
+def monitor(flags: int, settings: Memory, **how: Unpack[How]) -> Op:
+    """Go on in a new child; this process stays outside as its monitor (csrc/monitor.c)."""
+    return _op(MONITOR, flags, settings, **how)

@@ -40,9 +40,10 @@ def open_standard_fds() -> None:
 
 
 def dispatch(words: list[str]) -> int:
-    from minibox.cli import options, quick
+    from minibox.cli import quick, verbs
 
-    verb = next((verb for verb in options.VERBS if words and verb.name == words[0]), None)
+    words = take_root(words)
+    verb = next((verb for verb in verbs.VERBS if words and verb.name == words[0]), None)
     if verb and verb.quick:
         values = quick.parse(verb, words[1:])
         if values is not None:
@@ -50,6 +51,23 @@ def dispatch(words: list[str]) -> int:
     from minibox.cli import click_app
 
     return click_app.run(words)
+
+
+root: str | None = None  # --root
+
+
+def take_root(words: list[str]) -> list[str]:
+    """The only option before the verb, beside those that click answers."""
+    global root
+    if words and words[0].startswith("--root="):
+        root, words = words[0].removeprefix("--root="), words[1:]
+    elif len(words) > 1 and words[0] == "--root":
+        root, words = words[1], words[2:]
+    if root == "":
+        from minibox.errors import SpecError
+
+        raise SpecError("--root", "the path is empty")
+    return words
 
 
 def execute(verb: options.Verb, values: quick.Values) -> int:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 import minibox
 from minibox import cli
-from minibox.cli.options import FLAG, LIST, VERBS, Option, Verb
+from minibox.cli.options import FLAG, LIST, Option, Verb
+from minibox.cli.verbs import VERBS
 from minibox.errors import one_line
 
 TYPE_CHECKING = False
@@ -44,6 +46,17 @@ def _parameter(option: Option) -> click.Option:
     )
 
 
+def _names(verb: Verb, ctx: click.Context, text: str) -> list[CompletionItem]:
+    """What a shell offers for the next argument: names, or files where those are wanted."""
+    from minibox.cli import completion
+
+    given = list(ctx.params.get("args") or ())
+    if not verb.completes or (verb.name == "exec" and given):
+        return [CompletionItem(text, type="file")]
+    found = completion.names(verb, text)
+    return [CompletionItem(name) for name in found if name not in given]
+
+
 def _command(verb: Verb) -> click.Command:
     def callback(args: tuple[str, ...], **values: Any) -> int:
         given = {
@@ -52,37 +65,44 @@ def _command(verb: Verb) -> click.Command:
         }
         return cli.execute(verb, {**given, "args": list(args)})
 
-    wanted = len(verb.arguments)
+    wanted = len(verb.arguments) - verb.optional
     argument = click.Argument(
         ["args"],
         nargs=-1,
         required=wanted > 0,
         type=click.UNPROCESSED,
         metavar=" ".join(verb.arguments),
+        shell_complete=lambda ctx, _, text: _names(verb, ctx, text),
     )
     parameters: list[click.Parameter] = [_parameter(option) for option in verb.options]
 
     class Command(click.Command):
         def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
             rest = super().parse_args(ctx, args)
-            if len(ctx.params.get("args") or ()) < wanted and not ctx.resilient_parsing:
+            given = len(ctx.params.get("args") or ())
+            if given < wanted and not ctx.resilient_parsing:
                 raise click.UsageError(f"missing {verb.arguments[-1].rstrip('…')}", ctx)
+            if not verb.takes(given) and not ctx.resilient_parsing:
+                raise click.UsageError("too many arguments", ctx)
             return rest
 
-    settings = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+    settings = {"ignore_unknown_options": False, "allow_interspersed_args": verb.interspersed}
     return Command(
         verb.name,
         callback=callback,
         params=[*parameters, argument],
         help=verb.help,
+        hidden=verb.hidden,
         context_settings=settings,
     )
 
 
 @click.group(context_settings={"max_content_width": 100})
 @click.version_option(minibox.__version__, message="%(prog)s %(version)s")
-def app() -> None:
+@click.option("--root", metavar="DIR", help="Where the state of containers is kept.")
+def app(root: str | None) -> None:
     """A minimal container runtime built on clone namespaces."""
+    cli.root = root or cli.root
 
 
 for _verb in VERBS:

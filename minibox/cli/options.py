@@ -20,14 +20,27 @@ class Option(Record):
 
 
 class Verb(Record):
-    """One verb. module: where its `execute(values)` is. quick: parsed without click."""
+    """One verb. module: where its `execute(values)` is. arguments: what it needs; the last one may
+    end in … for more. optional: how many of them may be missing. quick: parsed without click, where
+    the time matters. interspersed: options may follow arguments, which are no command line then.
+    completes: "containers" or "running", what a shell offers for its arguments."""
 
     name: str
     module: str
     help: str
     options: tuple[Option, ...]
     arguments: tuple[str, ...] = ()
-    quick: bool = False
+    optional: int = 0
+    quick: bool = True
+    interspersed: bool = False
+    completes: str = ""
+    hidden: bool = False
+
+    def takes(self, count: int) -> bool:
+        """May it have so many arguments?"""
+        has_more = bool(self.arguments) and self.arguments[-1].endswith("…")
+        least = len(self.arguments) - self.optional
+        return count >= least and (has_more or count <= len(self.arguments))
 
 
 CONTAINER = (
@@ -113,23 +126,63 @@ RUN = (
     ),
     Option(("--trace",), "trace", FLAG, "Print each step with result and duration on stderr."),
 )
-JSON = Option(("--json",), "json", FLAG, "Print data.")
-
-VERBS = (
-    Verb(
-        "run",
-        "minibox.cli.run",
-        "Run COMMAND in a new container with the root ROOTFS.",
-        RUN,
-        ("ROOTFS", "COMMAND…"),
-        quick=True,
+LIFE = (
+    Option(("--name",), "name", VALUE, "Its name.  [default: made up]", "NAME"),
+    Option(("--label", "-l"), "labels", LIST, "Set a label.", "NAME[=VALUE]"),
+    Option(("--label-file",), "label_file", LIST, "Set labels from a file.", "FILE"),
+    Option(("--rm",), "remove", FLAG, "Remove it when it has ended."),
+    Option(
+        ("--restart",),
+        "restart",
+        VALUE,
+        "When it ends: no, on-failure[:N], always, unless-stopped.  [default: no]",
+        "POLICY",
     ),
-    Verb(
-        "plan",
-        "minibox.cli.plan",
-        "Print the system calls that `run` would make, each with its reason.",
-        (*RUN, JSON),
-        ("ROOTFS", "COMMAND…"),
-        quick=True,
+    Option(("--stop-signal",), "stop_signal", VALUE, "What stop sends.  [default: TERM]", "SIGNAL"),
+    Option(
+        ("--stop-timeout",),
+        "stop_timeout",
+        VALUE,
+        "Seconds until stop kills.  [default: 10]",
+        "SECONDS",
     ),
+    Option(
+        ("--log-opt",), "log_opt", LIST, "max-size=8m, max-file=2: rotate the log.", "NAME=VALUE"
+    ),
+    Option(("--health-cmd",), "health_cmd", VALUE, "A command that tells its health.", "COMMAND"),
+    Option(
+        ("--health-interval",),
+        "health_interval",
+        VALUE,
+        "Between two checks.  [default: 30s]",
+        "DURATION",
+    ),
+    Option(
+        ("--health-timeout",), "health_timeout", VALUE, "For one check.  [default: 30s]", "DURATION"
+    ),
+    Option(
+        ("--health-retries",),
+        "health_retries",
+        VALUE,
+        "Failures until it is unhealthy.  [default: 3]",
+        "N",
+    ),
+    Option(
+        ("--health-start-period",),
+        "health_start_period",
+        VALUE,
+        "A time in which failures do not count.  [default: 0s]",
+        "DURATION",
+    ),
+    Option(("--cidfile",), "cidfile", VALUE, "Write its id to a file.", "FILE"),
 )
+DETACH_KEYS = Option(
+    ("--detach-keys",),
+    "detach_keys",
+    VALUE,
+    "Keys that leave it running.  [default: ctrl-p,ctrl-q]",
+    "KEYS",
+)
+DETACH = Option(("--detach", "-d"), "detach", FLAG, "Run in the background; print the id.")
+JSON = Option(("--json",), "json", FLAG, "Print data.")
+QUIET = Option(("--quiet", "-q"), "quiet", FLAG, "Print ids only.")

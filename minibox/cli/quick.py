@@ -18,19 +18,25 @@ def parse(verb: Verb, words: list[str]) -> Values | None:
     """The values by field, with "args" for the arguments; None for click to handle."""
     values: Values = {}
     by_name = {name: option for option in verb.options for name in option.names}
-    rest = list(words)
-    while rest and rest[0].startswith("-") and rest[0] != "-":
+    rest, arguments = list(words), []
+    while rest:
         word = rest.pop(0)
         if word == "--":
+            break
+        if not word.startswith("-") or word == "-":
+            arguments.append(word)
+            if verb.interspersed:
+                continue
             break
         taken = _long(by_name, word, rest) if word.startswith("--") else _short(by_name, word, rest)
         if taken is None:
             return None
         for option, value in taken:
             _put(values, option, value)
-    if len(rest) < len(verb.arguments):
+    arguments += rest
+    if not verb.takes(len(arguments)):
         return None
-    values["args"] = rest
+    values["args"] = arguments
     return values
 
 

@@ -10,6 +10,7 @@ from minibox import core, foreground, forms, host, request
 from minibox import syscalls as sc
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
+from minibox.numbers import NUMBERS
 from minibox.spec import Terminal
 from minibox.syscalls import SIGKILL
 
@@ -26,7 +27,7 @@ def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host]:
     args: list[str] = values["args"]  # type: ignore[assignment]
     here = host.probe()
     spec = request.build(args[1:], args[0], values, here)  # type: ignore[arg-type]
-    if _wants_pty(values, terminals):
+    if wants_pty(values, terminals):
         from minibox.resources import console
 
         rows, columns = console.window_size(0)
@@ -41,7 +42,7 @@ def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host]:
     return spec, here
 
 
-def _wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
+def wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
     """An interactive command has a terminal at both ends."""
     has_both = {0, 1} <= set(terminals)
     if values.get("tty") and values.get("no_tty"):
@@ -51,7 +52,18 @@ def _wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
     return has_both and not values.get("no_tty")
 
 
+# What makes a container one that minibox keeps a record of.
+KEPT = (
+    *("detach", "name", "labels", "label_file", "restart", "stop_signal", "stop_timeout"),
+    *("log_opt", "health_cmd", "cidfile", "detach_keys"),
+)
+
+
 def execute(values: Values) -> int:
+    if any(values.get(field) for field in KEPT):
+        from minibox.cli import detached
+
+        return detached.execute(values)
     limit: str | None = values.get("timeout")  # type: ignore[assignment]
     timeout = None if limit is None else forms.duration("--timeout", limit)
     if values.get("die_with_parent"):
@@ -59,7 +71,7 @@ def execute(values: Values) -> int:
     terminals = tuple(fd for fd in range(3) if os.isatty(fd))
     spec, here = prepare(values, terminals=terminals)
     plan = compile(spec, here)
-    show = _show if values.get("trace") else None
+    show = show_trace if values.get("trace") else None
     streams = None
     if terminals:
         from minibox.resources.console import Streams
@@ -80,12 +92,12 @@ def execute(values: Values) -> int:
 def _die_with_parent() -> None:
     """As the container dies with minibox (prctl(2), PR_SET_PDEATHSIG)."""
     parent = os.getppid()
-    core.syscall(sc.NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         raise StateError("the process that started minibox has ended")
 
 
-def _show(process: Process) -> None:
+def show_trace(process: Process) -> None:
     from minibox import describe
 
     report = process.report()

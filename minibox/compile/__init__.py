@@ -14,6 +14,7 @@ from minibox.compile import (
     console,
     identity,
     lifeline,
+    monitor,
     mounts,
     names,
     namespaces,
@@ -38,6 +39,7 @@ BEFORE: tuple[Stage, ...] = (
 
 STAGES: tuple[Stage, ...] = (
     lifeline.tie,
+    monitor.detach,
     namespaces.join,
     lifeline.wait,
     names.clocks,
@@ -52,6 +54,7 @@ STAGES: tuple[Stage, ...] = (
     console.open_pty,
     root.finish,
     root.pivot,
+    console.open_guest_pty,
     command.redirect,
     command.enter_directory,
     capabilities.limit,

@@ -30,8 +30,8 @@ def bind() -> Iterator[Op]:
 
 
 def tie(spec: Spec, host: Host) -> Iterator[Op]:
-    """First of all: nobody would open the gate for an orphan."""
-    if spec.supervised:
+    """First of all: nobody would open the gate for an orphan. A monitor ties its child itself."""
+    if spec.supervised and not spec.monitor:
         yield from bind()
 
 
@@ -39,6 +39,8 @@ def wait(spec: Spec, host: Host) -> Iterator[Op]:
     """What only the parent can do, it does while the child waits here."""
     if spec.makes("user"):
         yield sc.gate(why="until minibox has written uid_map and gid_map")
+    elif spec.guest:
+        yield sc.gate(why="until minibox has moved it into the container's cgroup")
 
 
 def check(spec: Spec, host: Host) -> Iterator[Op]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from minibox import syscalls as sc
 from minibox.compile import lifeline
-from minibox.compile.slots import ARENA, CONSOLE, LOWER, PARENT, ROOT, STAGE, STDIO, namespace
+from minibox.compile.slots import (
+    ARENA,
+    CONSOLE,
+    LOWER,
+    MEMBER,
+    PARENT,
+    ROOT,
+    STAGE,
+    STDIO,
+    monitor_fds,
+    namespace,
+)
 from minibox.errors import SpecError, Unsupported
 from minibox.plan import ArenaFd, Memory, Slot, Strings
 from minibox.spec import CAPABILITIES, KINDS, Bind
@@ -36,7 +47,7 @@ def clone_flags(spec: Spec, host: Host) -> int:
     shared = sc.CLONE_VM | sc.CLONE_PIDFD
     if is_staged(spec, host):
         # Its memory ends with the stage's exec; minibox-init tells the end of the plan itself.
-        return shared | (0 if spec.joined else new_flags(spec))
+        return shared | (0 if spec.joined or spec.monitor else new_flags(spec))
     return shared | sc.CLONE_CHILD_CLEARTID | new_flags(spec)
 
 
@@ -45,15 +56,18 @@ def is_staged(spec: Spec, host: Host) -> bool:
 
     Where a namespace is joined, a peer may be there already and look into the child. Where the
     container's root could write to the interpreter's file (it is the host's root, or the caller
-    itself), an entrypoint /proc/self/exe must find something else. And an init is a process.
+    itself), an entrypoint /proc/self/exe must find something else. And an init or a monitor is a
+    process.
     """
     unprivileged_ids = spec.makes("user") and host.privileged
-    return bool(spec.joined) or spec.has_init or not unprivileged_ids
+    return bool(spec.joined or spec.monitor) or spec.has_init or not unprivileged_ids
 
 
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     """Open the namespaces to join, while their files can be seen."""
     check(spec, host)
+    if spec.guest:
+        return  # a pidfd names all of its namespaces at once
     for join in spec.joined:
         # O_NONBLOCK: the path may be a fifo's.
         flags = sc.O_RDONLY | sc.O_NONBLOCK | sc.O_NOCTTY | sc.O_CLOEXEC
@@ -79,17 +93,17 @@ def check(spec: Spec, host: Host) -> None:
         raise SpecError("namespaces", "a joined mnt namespace brings its own root file system")
     if not spec.joins("mnt") and not spec.makes("mnt"):
         raise SpecError("namespaces", "mnt cannot be shared: the root would be the host's")
-    if spec.joins("mnt") and (spec.mounts or spec.terminal):
+    if spec.joins("mnt") and (spec.mounts or (spec.terminal and not spec.guest)):
         raise SpecError("namespaces", "nothing is mounted in a mnt namespace that is joined")
 
 
 def leave_python(spec: Spec, host: Host) -> Iterator[Op]:
     """Only now, as root of the user namespace: an exec by an unmapped id loses all capabilities."""
-    if is_staged(spec, host) and not spec.joined:
-        yield from _stage(spec, host)
+    if is_staged(spec, host) and not spec.joined and not spec.monitor:
+        yield from stage(spec, host)
 
 
-def _stage(spec: Spec, host: Host) -> Iterator[Op]:
+def stage(spec: Spec, host: Host) -> Iterator[Op]:
     """Leave Python's memory: exec the sealed minibox-init, which goes on with the next op."""
     for slot in _inherited(spec, host):
         yield sc.fcntl(slot, sc.F_SETFD, 0, why="the stage inherits it")
@@ -99,18 +113,23 @@ def _stage(spec: Spec, host: Host) -> Iterator[Op]:
 
 def _inherited(spec: Spec, host: Host) -> Iterator[Slot]:
     yield ARENA
-    if spec.supervised:
+    if spec.monitor:
+        yield from monitor_fds(spec)
+    elif spec.supervised:
         yield PARENT
     if spec.root and host.privileged:
         yield LOWER if spec.root.overlay or spec.root.readonly else ROOT
         for i, mount in enumerate(spec.mounts):
             if isinstance(mount, Bind):
                 yield Slot(f"volume{i}")
-    for join in spec.joined:
-        yield namespace(join.kind)
+    if spec.guest:
+        yield MEMBER
+    else:
+        for join in spec.joined:
+            yield namespace(join.kind)
     for fd in spec.redirected:
         yield STDIO[fd]
-    if spec.terminal:
+    if spec.sends_fds:
         yield CONSOLE
 
 
@@ -120,11 +139,17 @@ def join(spec: Spec, host: Host) -> Iterator[Op]:
     they end there; without, first, because they begin there."""
     if not spec.joined:
         return
-    yield from _stage(spec, host)
+    if not spec.monitor:
+        yield from stage(spec, host)
     yield sc.prctl(sc.PR_SET_DUMPABLE, 0, why="no peer inside may look into this process")
     if host.privileged and spec.joins("user"):
         yield sc.setgroups((), why="a joined user namespace may deny it")
-    for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
-        yield _about(joined, sc.setns(namespace(joined.kind), KINDS[joined.kind].flag))
-    yield sc.fork(new_flags(spec), why="the rest runs in a child inside")
-    yield from lifeline.tie(spec, host)
+    if spec.guest:
+        flags = sum(KINDS[joined.kind].flag for joined in spec.joined)
+        yield sc.setns(MEMBER, flags, why="all of the container's, at one moment")
+    else:
+        for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
+            yield _about(joined, sc.setns(namespace(joined.kind), KINDS[joined.kind].flag))
+    yield sc.fork(new_flags(spec) | sc.CLONE_PARENT, why="the rest runs in a child inside")
+    if spec.supervised:
+        yield from lifeline.bind()

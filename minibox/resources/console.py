@@ -14,6 +14,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
+from minibox.numbers import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def window_size(fd: int) -> tuple[int, int]:
     """Rows and columns of the terminal `fd` (ioctl_tty(2)), 24 by 80 where it does not know."""
     size = bytearray(8)
     try:
-        core.syscall(sc.NUMBERS["ioctl"], fd, TIOCGWINSZ, size)
+        core.syscall(NUMBERS["ioctl"], fd, TIOCGWINSZ, size)
     except OSError:
         return 24, 80
     rows, columns, _, _ = struct.unpack("=4H", size)
@@ -78,7 +79,7 @@ def window_size(fd: int) -> tuple[int, int]:
 def set_window_size(fd: int, rows: int, columns: int) -> None:
     size = struct.pack("=4H", rows, columns, 0, 0)
     try:
-        core.syscall(sc.NUMBERS["ioctl"], fd, sc.IOCTL_TIOCSWINSZ, size)
+        core.syscall(NUMBERS["ioctl"], fd, sc.IOCTL_TIOCSWINSZ, size)
     except OSError:
         pass  # the container has closed its terminal
 

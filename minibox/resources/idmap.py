@@ -35,6 +35,11 @@ def choose(host: Host) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
     return (IDMapping(0, host.uid, 1),), (IDMapping(0, host.gid, 1),)
 
 
+def leased(number: int) -> tuple[IDMapping, ...]:
+    """The range of a lease, 0 to RANGES - 1: others than those that `choose` gives."""
+    return (IDMapping(0, FIRST + (RANGES + number) * RANGE, RANGE),)
+
+
 _ranges: dict[int, tuple[IDMapping, ...]] = {}
 
 
@@ -65,10 +70,11 @@ def userns(uid_map: bytes, gid_map: bytes) -> int:
 
     mount_setattr copies the maps, so one namespace serves all mounts with the same maps.
     """
-    return core.once(("userns", uid_map, gid_map), lambda: _make_userns(uid_map, gid_map))
+    return core.once(("userns", uid_map, gid_map), lambda: make_userns(uid_map, gid_map))
 
 
-def _make_userns(uid_map: bytes, gid_map: bytes) -> int:
+def make_userns(uid_map: bytes, gid_map: bytes) -> int:
+    """The same, the caller's to close: for maps that are used once."""
     waiting = Plan((), 0, (*lifeline.bind(), sc.gate()))
     flags = sc.CLONE_VM | sc.CLONE_NEWUSER | sc.CLONE_PIDFD | sc.CLONE_CHILD_CLEARTID
     child = core.launch(waiting.encode(), flags, {slots.PARENT: core.own_pidfd()})

@@ -13,6 +13,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
+from minibox.numbers import NUMBERS
 
 LIMIT = 1 << 20
 
@@ -25,7 +26,7 @@ def open_inside(root: bytes, path: bytes, flags: int) -> int:
         how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
         while True:
             try:
-                return core.syscall(sc.NUMBERS["openat2"], directory, path + b"\0", how, len(how))
+                return core.syscall(NUMBERS["openat2"], directory, path + b"\0", how, len(how))
             except BlockingIOError:
                 continue  # something on the host was renamed meanwhile (openat2(2), EAGAIN)
     finally:

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from minibox import elf, forms
-from minibox.cli import click_app, options, quick
+from minibox.cli import click_app, quick, verbs
 from minibox.errors import SpecError
 from minibox.resources import accounts
 from minibox.spec import Join, Tmpfs, User
@@ -84,7 +84,7 @@ def test_the_message_about_a_form_is_one_line(name):
 
 # The two parsers of the command line.
 
-RUN = next(verb for verb in options.VERBS if verb.name == "run")
+RUN = next(verb for verb in verbs.VERBS if verb.name == "run")
 NAMES = [name for option in RUN.options for name in option.names]
 WORDS = (
     *NAMES, *NAMES, "--nosuch", "--vol", "--help", "-it", "-iT", "-vx:/y", "-ex", "-e", "-z", "-",

@@ -21,6 +21,7 @@ import pytest
 import minibox
 from minibox import core
 from minibox import syscalls as sc
+from minibox.numbers import NUMBERS
 from minibox.plan import Memory, Op, Slot, Strings
 
 DEADLINE = 10.0
@@ -42,7 +43,7 @@ NAMESPACES = {
 
 def raw(call, *args, **how):
     """An op that has no constructor."""
-    return Op(call, sc.NUMBERS[call], args, **how)
+    return Op(call, NUMBERS[call], args, **how)
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def run(*program, flags=0, **how):
 def kcmp(pid, kind):
     """0: it is one and the same resource (kcmp(2))."""
     try:
-        return core.syscall(sc.NUMBERS["kcmp"], os.getpid(), pid, kind, 0, 0)
+        return core.syscall(NUMBERS["kcmp"], os.getpid(), pid, kind, 0, 0)
     except OSError as error:
         if error.errno == errno.ENOSYS:
             pytest.skip("this kernel has no kcmp")
@@ -92,7 +93,7 @@ def namespace(kind, pid="self"):
 
 def in_python(source, *prefix):
     """Run a program in another Python, beside strace perhaps: its stdout as text."""
-    head = "import errno, os, signal, sys\nimport minibox\nfrom minibox import syscalls as sc\n"
+    head = "import errno, os, signal, sys\nimport minibox\nfrom minibox import syscalls as sc\nfrom minibox.numbers import NUMBERS\n"
     words = [*prefix, sys.executable, "-I", "-c", head + source]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -158,7 +159,7 @@ number = {"x86_64": 251, "aarch64": 30}[os.uname().machine]
 core.syscall(number, 1, 0, 2 << 13 | 4)
 for flags in (sc.CLONE_IO, 0):
     clone = minibox.clone([sc.gate()], flags)
-    print(core.syscall(sc.NUMBERS["kcmp"], os.getpid(), clone.pid, 5, 0, 0) == 0)
+    print(core.syscall(NUMBERS["kcmp"], os.getpid(), clone.pid, 5, 0, 0) == 0)
     clone.go(); clone.wait(); clone.close()
 """
     assert in_python(source).split() == ["True", "False"]
@@ -490,10 +491,10 @@ def test_into_cgroup_puts_it_there():
     is gone before that process ends."""
     source = """
 from minibox import core
-core.syscall(sc.NUMBERS["unshare"], sc.CLONE_NEWNS)
-core.syscall(sc.NUMBERS["mount"], b"none\\0", b"/\\0", None, 0x44000, None)
+core.syscall(NUMBERS["unshare"], sc.CLONE_NEWNS)
+core.syscall(NUMBERS["mount"], b"none\\0", b"/\\0", None, 0x44000, None)
 try:
-    core.syscall(sc.NUMBERS["mount"], b"none\\0", b"/mnt\\0", b"cgroup2\\0", 0, None)
+    core.syscall(NUMBERS["mount"], b"none\\0", b"/mnt\\0", b"cgroup2\\0", 0, None)
 except OSError:
     print("no cgroup2")
     sys.exit()
@@ -683,7 +684,7 @@ def test_a_limit_on_namespaces_is_enospc(limit, flags):
     """The limit of a user namespace of another process's own."""
     source = f"""
 from minibox import core
-core.syscall(sc.NUMBERS["unshare"], sc.CLONE_NEWUSER)
+core.syscall(NUMBERS["unshare"], sc.CLONE_NEWUSER)
 open("/proc/self/setgroups", "w").write("deny")
 open("/proc/self/uid_map", "w").write("0 0 1")
 open("/proc/self/gid_map", "w").write("0 0 1")

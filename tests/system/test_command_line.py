@@ -80,7 +80,7 @@ def test_help(cli, words):
 
 
 def test_every_option_is_in_the_help(cli):
-    from minibox.cli.options import VERBS
+    from minibox.cli.verbs import VERBS
 
     for verb in VERBS:
         text = cli(verb.name, "--help").stdout.decode()

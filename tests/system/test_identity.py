@@ -13,7 +13,7 @@ import pytest
 
 import minibox
 from minibox import core
-from minibox.syscalls import NUMBERS
+from minibox.numbers import NUMBERS
 
 KEYCTL_JOIN_SESSION_KEYRING, KEY_SPEC_SESSION_KEYRING = 1, -3
 IDS = "id -u; id -g; id -G; echo $HOME"

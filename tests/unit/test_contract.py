@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import minibox
-from minibox.syscalls import SYSCALLS
+from minibox.numbers import SYSCALLS
 
 CSRC = Path(__file__).parents[2] / "csrc"
 FLAGS = [
@@ -47,15 +47,19 @@ def need(tool):
 @pytest.mark.parametrize(("compiler", "nm"), list(compilers()))
 def test_the_child_calls_nothing_of_libc(compiler, nm, tmp_path):
     need(compiler)
-    assert undefined(compiler, nm, "child.c", tmp_path) == {"mb_fork", "mb_init"}
+    assert undefined(compiler, nm, "child.c", tmp_path) == {"mb_fork", "mb_init", "mb_monitor"}
     assert undefined(compiler, nm, "init.c", tmp_path) == {"mb_run", "mb_relocate"}
+    assert undefined(compiler, nm, "monitor.c", tmp_path) == {
+        "mb_fork_with", "log_open", "log_shed", "log_write",
+    }  # fmt: skip
+    assert undefined(compiler, nm, "log.c", tmp_path) == set()
 
 
 @pytest.mark.parametrize(("compiler", "nm"), list(compilers()))
 def test_the_init_links_without_any_library(compiler, nm, tmp_path):
     need(compiler)
     target = tmp_path / "minibox-init"
-    sources = [CSRC / "init.c", CSRC / "child.c"]
+    sources = [CSRC / name for name in ("init.c", "monitor.c", "log.c", "child.c")]
     subprocess.run(
         [compiler, *FLAGS, "-ffreestanding", "-static", "-nostdlib", "-o", target, *sources],
         check=True,

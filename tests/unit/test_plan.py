@@ -7,6 +7,7 @@ import pytest
 
 from minibox import syscalls as sc
 from minibox._core import ffi
+from minibox.numbers import NUMBERS
 from minibox.plan import ARENA_FD, HEAD, MAGIC, OP, ArenaFd, Memory, Offset, Plan, Slot, Strings
 
 
@@ -29,7 +30,7 @@ def test_c_reads_what_python_packs():
     head = fields("mb_plan", image.blob)
     assert (head.magic, head.n_ops, head.n_before, head.status) == (MAGIC, 1, 0, -1)
     row = fields("mb_op", image.blob, head.ops)
-    assert row.nr == sc.NUMBERS["openat2"]
+    assert row.nr == NUMBERS["openat2"]
     assert (row.slots, row.pointers) == (0b0001, 0b0110)
     assert list(row.tolerated) == [2, 17, 0]
     assert row.result == image.slots["x"]

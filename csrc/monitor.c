@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: Apache-2.0
+// The monitor of a detached container: a process of some ten KiB that stays outside it. It keeps
+// the log, serves those who attach, runs a command now and then (a health check), and at the end
+// leaves the exit status, then becomes the command that cleans up or starts anew. It decides
+// nothing: what it does is in struct mb_monitor.
+//
+// The container dies with its monitor (PR_SET_PDEATHSIG, from the plan). The monitor listens to no
+// signal; it ends with the container, or when the command that starts it ends too early.
+//
+// One chunk of output is on its way at a time. Only when the log and every client have it, the next
+// one is read: who writes faster than the log can take it, waits. A client that takes nothing for
+// ten seconds is let go.
+#include "log.h"
+#include "minibox.h"
+#include "sys.h"
+#include "text.h"
+
+#define SIGCHLD 17
+#define SIGKILL 9
+#define SIG_SETMASK 2
+#define WNOHANG 1
+#define ECHILD 10
+#define EAGAIN 11
+#define EINTR 4
+#define ENOSPC 28
+#define EDQUOT 122
+#define AT_FDCWD (-100)
+#define O_WRONLY 1
+#define O_RDWR 2
+#define O_CREAT 0100
+#define O_APPEND 02000
+#define O_NONBLOCK 04000
+#define O_CLOEXEC 02000000
+#define F_GETFL 3
+#define F_SETFL 4
+#define F_DUPFD_CLOEXEC 1030
+#define SOCK_FLAGS (O_NONBLOCK | O_CLOEXEC)
+#define MSG_DONTWAIT 0x40
+#define MSG_NOSIGNAL 0x4000
+#define MSG_CMSG_CLOEXEC 0x40000000
+#define POLLIN 1
+#define POLLOUT 4
+#define TIOCSWINSZ 0x5414
+#define PR_SET_PDEATHSIG 1
+#define PR_SET_DUMPABLE 4
+#define PR_SET_NAME 15
+#define CLOCK_REALTIME 0
+#define CLOCK_MONOTONIC 1
+
+#define MOST_CLIENTS 16
+#define CHUNK 8192
+#define PACKET 4097 // a client's: a byte that says what it is, and at most 4 KiB
+#define UPPER_FD 63 // minibox/monitor.py knows this number, too
+#define FIRST_KEPT 64
+#define SHORT_LIFE 10000 // ms
+#define PATIENCE 10000 // ms for a client that takes nothing
+#define LAST_PATIENCE 2000 // the same, and a full disk's, when the container has ended
+#define DISK_RETRY 100 // ms
+#define HANGUP_RETRY 200 // ms until a terminal that nobody has open is looked at again
+
+struct pollfd {
+    int fd;
+    short events;
+    short revents;
+};
+
+struct client {
+    int fd; // -1: free
+    int has_chunk;
+};
+
+static struct client clients[MOST_CLIENTS];
+static struct log journal;
+
+// The chunk on its way: a byte that says which stream, as clients get it, and the data.
+static char chunk[1 + CHUNK];
+static uint32_t chunk_size; // of the data; 0: there is none
+static uint32_t chunk_logged; // bytes of the data that the log has
+static uint64_t chunk_time; // ns since the epoch
+static uint64_t chunk_began; // ms of the monotonic clock
+static int chunk_in_log;
+
+// What a client has typed, on its way to the container.
+static char typed[PACKET];
+static uint32_t typed_size;
+static uint32_t typed_done;
+
+static int master = -1;
+static uint64_t hung_up_until; // ms; the terminal's other side is not open anywhere
+static int committed;
+static uint64_t began; // ms
+static int dead; // the container's first process has ended
+static int32_t exit_status;
+static uint64_t dead_since; // ms
+static uint64_t disk_full_until; // ms
+static long tick_pid;
+
+static uint64_t clock_ns(int clock) {
+    int64_t t[2] = {0, 0};
+    sys6(SYS_CLOCK_GETTIME, (uint64_t)clock, sys_address(t), 0, 0, 0, 0);
+    return (uint64_t)t[0] * 1000000000u + (uint64_t)t[1];
+}
+
+static uint64_t now_ms(void) { return clock_ns(CLOCK_MONOTONIC) / 1000000u; }
+
+static void close_fd(int *fd) {
+    if (*fd >= 0) {
+        sys6(SYS_CLOSE, (uint64_t)*fd, 0, 0, 0, 0, 0);
+    }
+    *fd = -1;
+}
+
+static void do_not_block(int fd) {
+    long flags = sys6(SYS_FCNTL, (uint64_t)fd, F_GETFL, 0, 0, 0, 0);
+    if (fd >= 0 && flags >= 0) {
+        sys6(SYS_FCNTL, (uint64_t)fd, F_SETFL, (uint64_t)flags | O_NONBLOCK, 0, 0, 0);
+    }
+}
+
+static void set_signal_mask(uint64_t mask) {
+    sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(&mask), 0, sizeof mask, 0, 0);
+}
+
+// Only what the monitor needs stays open, close-on-exec, and 0, 1, 2 are /dev/null.
+static void keep_fds(struct mb_monitor *m) {
+    int32_t *kept[] = {&m->alive, &m->starter, &m->listener, &m->fds,
+                       &m->input, &m->output,  &m->error,    &m->record};
+    int last = FIRST_KEPT - 1;
+    for (uint32_t k = 0; k < sizeof kept / sizeof *kept; k++) {
+        if (*kept[k] >= 0) {
+            long fd =
+                sys6(SYS_FCNTL, (uint64_t)*kept[k], F_DUPFD_CLOEXEC, (uint64_t)last + 1, 0, 0, 0);
+            *kept[k] = (int32_t)fd;
+            last = fd > last ? (int)fd : last;
+        }
+    }
+    // A caller with many fds has strangers' among ours, so each number is looked at.
+    for (int fd = 0; fd < last; fd++) {
+        int is_kept = 0;
+        for (uint32_t k = 0; k < sizeof kept / sizeof *kept; k++) {
+            is_kept |= *kept[k] == fd;
+        }
+        if (!is_kept) {
+            sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
+        }
+    }
+    sys6(SYS_CLOSE_RANGE, (uint64_t)last + 1, ~0u, 0, 0, 0, 0);
+    for (int fd = 0; fd < 3; fd++) {
+        sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, sys_address("/dev/null"), O_RDWR, 0, 0, 0);
+    }
+    do_not_block(m->input);
+    do_not_block(m->output);
+    do_not_block(m->error);
+    do_not_block(m->listener);
+}
+
+// The child sends fds that only it can open: its terminal ('m') and its overlay's upper layer
+// ('u').
+static void receive_fds(struct mb_monitor *m) {
+    for (;;) {
+        char what = 0;
+        struct {
+            uint64_t size;
+            int32_t level, type, fd, pad;
+        } control = {0, 0, 0, -1, 0};
+        uint64_t vector[2] = {sys_address(&what), 1};
+        uint64_t header[7] = {0, 0, sys_address(vector), 1, sys_address(&control), sizeof control,
+                              0};
+        long n = sys6(SYS_RECVMSG, (uint64_t)m->fds, sys_address(header),
+                      MSG_DONTWAIT | MSG_CMSG_CLOEXEC, 0, 0, 0);
+        if (n == 0) {
+            close_fd(&m->fds);
+        }
+        if (n <= 0) {
+            return;
+        }
+        if (what == 'm' && control.fd >= 0) {
+            master = control.fd;
+            do_not_block(master);
+        } else if (what == 'u' && control.fd >= 0) {
+            sys6(SYS_DUP3, (uint64_t)control.fd, UPPER_FD, O_CLOEXEC, 0, 0, 0);
+            close_fd(&control.fd);
+        }
+    }
+}
+
+static void kill_container(const struct mb_plan *plan) {
+    sys6(SYS_KILL, (uint64_t)plan->second_pid, SIGKILL, 0, 0, 0, 0);
+}
+
+// Take the status of whatever has ended. The container's first process keeps its number, and stays
+// in /proc, until the start is committed: whoever starts it has to look at it.
+static void reap(const struct mb_plan *plan) {
+    while (committed) {
+        int32_t status = 0;
+        long pid = sys6(SYS_WAIT4, (uint64_t)-1, sys_address(&status), WNOHANG, 0, 0, 0);
+        if (pid <= 0) {
+            return;
+        }
+        if (pid == tick_pid) {
+            tick_pid = 0;
+        } else if (pid == plan->second_pid) {
+            dead = 1;
+            dead_since = now_ms();
+            hung_up_until = 0;
+            exit_status = status;
+        }
+    }
+}
+
+// The start was not committed: it never happened.
+static _Noreturn void undo(const struct mb_plan *plan) {
+    do {
+        kill_container(plan); // who forks meanwhile, leaves another number there
+    } while (sys6(SYS_WAIT4, (uint64_t)-1, 0, 0, 0, 0, 0) != -ECHILD);
+    sys_exit(125);
+}
+
+static void hear_starter(struct mb_plan *plan, struct mb_monitor *m) {
+    char byte = 0;
+    long n = sys6(SYS_READ, (uint64_t)m->starter, sys_address(&byte), 1, 0, 0, 0);
+    if (n == -EINTR || n == -EAGAIN) {
+        return;
+    }
+    if (n != 1) {
+        undo(plan);
+    }
+    committed = 1;
+    began = now_ms();
+    close_fd(&m->starter);
+    if (m->fds >= 0) {
+        receive_fds(m);
+    }
+    reap(plan);
+}
+
+static _Noreturn void become(const uint64_t *argv, const struct mb_monitor *m) {
+    set_signal_mask(0);
+    sys6(SYS_EXECVE, argv[0], sys_address(argv), m->environment, 0, 0, 0);
+    sys_exit(127);
+}
+
+static const uint64_t *argv_of(uint64_t address) { return (const uint64_t *)(uintptr_t)address; }
+
+static void tick(const struct mb_monitor *m) {
+    if (tick_pid) {
+        return; // the last one is not through yet
+    }
+    long pid = sys6(SYS_CLONE, SIGCHLD, 0, 0, 0, 0, 0);
+    if (pid == 0) {
+        sys6(SYS_PRCTL, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+        become(argv_of(m->tick), m);
+    }
+    tick_pid = pid > 0 ? pid : 0;
+}
+
+static void accept_clients(const struct mb_monitor *m) {
+    for (;;) {
+        long fd = sys6(SYS_ACCEPT4, (uint64_t)m->listener, 0, 0, SOCK_FLAGS, 0, 0);
+        if (fd < 0) {
+            return;
+        }
+        int k = 0;
+        while (k < MOST_CLIENTS && clients[k].fd >= 0) {
+            k++;
+        }
+        if (k == MOST_CLIENTS) {
+            sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
+            continue;
+        }
+        clients[k].fd = (int)fd;
+        clients[k].has_chunk = 1; // it begins with the next one
+    }
+}
+
+// Hand what was typed to the container as far as it takes it.
+static void pass_typed(struct mb_monitor *m) {
+    int *sink = master >= 0 ? &master : &m->input;
+    while (typed_done < typed_size && *sink >= 0) {
+        long n = sys6(SYS_WRITE, (uint64_t)*sink, sys_address(typed + typed_done),
+                      typed_size - typed_done, 0, 0, 0);
+        if (n == -EAGAIN) {
+            return;
+        }
+        if (n <= 0) {
+            if (sink != &master) {
+                close_fd(sink); // it does not read any more
+            }
+            break;
+        }
+        typed_done += (uint32_t)n;
+    }
+    typed_size = typed_done = 0;
+}
+
+static uint16_t two_bytes(const char *at) {
+    return (uint16_t)((uint8_t)at[0] | (uint32_t)(uint8_t)at[1] << 8);
+}
+
+// A packet from a client: 'i' and input; 'e': the input ends; 'w', rows and columns, two bytes
+// each; 'k': kill the container.
+static void hear_client(const struct mb_plan *plan, struct mb_monitor *m, struct client *client) {
+    long n = sys6(SYS_RECVFROM, (uint64_t)client->fd, sys_address(typed), sizeof typed,
+                  MSG_DONTWAIT, 0, 0);
+    if (n == -EAGAIN || n == -EINTR) {
+        return;
+    }
+    if (n <= 0) {
+        close_fd(&client->fd);
+        return;
+    }
+    if (typed[0] == 'i') {
+        typed_size = (uint32_t)n;
+        typed_done = 1;
+        pass_typed(m);
+    } else if (typed[0] == 'e' && master < 0) {
+        close_fd(&m->input);
+    } else if (typed[0] == 'w' && n == 5 && master >= 0) {
+        uint16_t window[4] = {two_bytes(typed + 1), two_bytes(typed + 3), 0, 0};
+        sys6(SYS_IOCTL, (uint64_t)master, TIOCSWINSZ, sys_address(window), 0, 0, 0);
+    } else if (typed[0] == 'k' && committed && !dead) {
+        kill_container(plan);
+    }
+}
+
+// Read the next chunk from a stream. 1 when there is one, 0 when there is nothing now; a stream
+// that has come to its end is closed.
+static int read_chunk(int *fd, int stream) {
+    if (*fd < 0) {
+        return 0;
+    }
+    long n = sys6(SYS_READ, (uint64_t)*fd, sys_address(chunk + 1), CHUNK, 0, 0, 0);
+    if (n == -EAGAIN || n == -EINTR) {
+        return 0;
+    }
+    if (n <= 0) {
+        if (fd == &master && !dead) {
+            hung_up_until = now_ms() + HANGUP_RETRY; // somebody may open it again
+        } else {
+            close_fd(fd);
+        }
+        return 0;
+    }
+    chunk[0] = (char)stream;
+    chunk_size = (uint32_t)n;
+    chunk_logged = 0;
+    chunk_in_log = 0;
+    chunk_time = clock_ns(CLOCK_REALTIME);
+    chunk_began = now_ms();
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        clients[k].has_chunk = 0;
+    }
+    return 1;
+}
+
+static int is_late(uint64_t since) {
+    uint64_t now = now_ms();
+    return now - since >= PATIENCE || (dead && now - dead_since >= LAST_PATIENCE);
+}
+
+static void log_chunk(void) {
+    long r = log_write(&journal, chunk[0], chunk_time, chunk + 1, chunk_size, &chunk_logged);
+    if ((r == -ENOSPC || r == -EDQUOT) && log_shed(&journal) == 0) {
+        r = log_write(&journal, chunk[0], chunk_time, chunk + 1, chunk_size, &chunk_logged);
+    }
+    if (r == 0 || (dead && is_late(dead_since))) {
+        chunk_in_log = 1;
+    } else {
+        disk_full_until = now_ms() + DISK_RETRY;
+    }
+}
+
+// Bring the chunk a step further; it is gone when everybody has it.
+static void deliver(void) {
+    if (!chunk_in_log && now_ms() >= disk_full_until) {
+        log_chunk();
+    }
+    int is_through = chunk_in_log;
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        struct client *client = &clients[k];
+        if (client->fd < 0 || client->has_chunk) {
+            continue;
+        }
+        long n = sys6(SYS_SENDTO, (uint64_t)client->fd, sys_address(chunk), 1 + chunk_size,
+                      MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+        if (n >= 0) {
+            client->has_chunk = 1;
+        } else if (n != -EAGAIN || is_late(chunk_began)) {
+            close_fd(&client->fd);
+        } else {
+            is_through = 0;
+        }
+    }
+    if (is_through) {
+        chunk_size = 0;
+    }
+}
+
+static int next_chunk(struct mb_monitor *m) {
+    return read_chunk(&m->output, LOG_STDOUT) || read_chunk(&m->error, LOG_STDERR) ||
+           (now_ms() >= hung_up_until && read_chunk(&master, LOG_STDOUT));
+}
+
+// Move output until there is none or somebody is not ready for it. 1 when none is on its way.
+static int pump(struct mb_monitor *m) {
+    for (int turns = 0; turns < 64; turns++) {
+        if (chunk_size) {
+            deliver();
+            if (chunk_size) {
+                return 0;
+            }
+        } else if (!next_chunk(m)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int add(struct pollfd *polled, int n, int fd, short events) {
+    if (fd < 0 || !events) {
+        return n;
+    }
+    polled[n].fd = fd;
+    polled[n].events = events;
+    polled[n].revents = 0;
+    return n + 1;
+}
+
+static int is_ready(const struct pollfd *polled, int n, int fd) {
+    for (int k = 0; k < n; k++) {
+        if (fd >= 0 && polled[k].fd == fd && polled[k].revents) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+// When the loop must turn without anything being ready.
+static uint64_t deadline(const struct mb_monitor *m, uint64_t next_tick) {
+    uint64_t now = now_ms();
+    uint64_t at = m->interval && !dead ? next_tick : ~0ull;
+    if (m->lifetime && committed && !dead) {
+        at = earlier(at, began + m->lifetime);
+    }
+    if (chunk_size) {
+        at = earlier(at, chunk_in_log ? chunk_began + PATIENCE : disk_full_until);
+    }
+    if (chunk_size && dead) {
+        at = earlier(at, now + DISK_RETRY);
+    }
+    if (master >= 0 && now < hung_up_until) {
+        at = earlier(at, hung_up_until);
+    }
+    return at;
+}
+
+static int wait_for_something(const struct mb_monitor *m, int signals, uint64_t next_tick,
+                              struct pollfd *polled) {
+    int n = 0;
+    short reading = chunk_size || !committed ? 0 : POLLIN;
+    short terminal = now_ms() < hung_up_until ? 0 : reading;
+    short typing = typed_size ? POLLOUT : 0;
+    n = add(polled, n, signals, POLLIN);
+    n = add(polled, n, m->starter, POLLIN);
+    n = add(polled, n, m->listener, POLLIN);
+    n = add(polled, n, m->fds, committed ? POLLIN : 0);
+    n = add(polled, n, m->output, reading);
+    n = add(polled, n, m->error, reading);
+    n = add(polled, n, m->input, master < 0 ? typing : 0);
+    n = add(polled, n, master, (short)(terminal | typing));
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        short wants = (short)((typed_size ? 0 : POLLIN) |
+                              (chunk_size && !clients[k].has_chunk ? POLLOUT : 0));
+        n = add(polled, n, clients[k].fd, wants);
+    }
+    uint64_t at = deadline(m, next_tick);
+    uint64_t now = now_ms();
+    uint64_t left = at > now ? at - now : 0;
+    int64_t timeout[2] = {(int64_t)(left / 1000), (int64_t)(left % 1000 * 1000000)};
+    sys6(SYS_PPOLL, sys_address(polled), (uint64_t)n, at == ~0ull ? 0 : sys_address(timeout), 0, 0,
+         0);
+    return n;
+}
+
+// One turn: hear everybody, then move output. Clients are let in before anything is read, so that
+// one that was there at the start misses nothing.
+static void turn(struct mb_plan *plan, struct mb_monitor *m, int signals, uint64_t *next_tick) {
+    struct pollfd polled[8 + MOST_CLIENTS];
+    int n = wait_for_something(m, signals, *next_tick, polled);
+    if (is_ready(polled, n, signals)) {
+        char info[128];
+        sys6(SYS_READ, (uint64_t)signals, sys_address(info), sizeof info, 0, 0, 0);
+        reap(plan);
+    }
+    accept_clients(m);
+    if (is_ready(polled, n, m->starter)) {
+        hear_starter(plan, m);
+    }
+    if (m->fds >= 0 && is_ready(polled, n, m->fds)) {
+        receive_fds(m);
+    }
+    if (typed_size) {
+        pass_typed(m);
+    }
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        if (!typed_size && is_ready(polled, n, clients[k].fd)) {
+            hear_client(plan, m, &clients[k]);
+        }
+    }
+    if (committed && m->lifetime && !dead && now_ms() - began >= m->lifetime) {
+        kill_container(plan);
+        m->lifetime = 0;
+    }
+    if (committed && m->interval && !dead && now_ms() >= *next_tick) {
+        tick(m);
+        *next_tick = now_ms() + m->interval;
+    }
+}
+
+static void run_container(struct mb_plan *plan, struct mb_monitor *m, int signals) {
+    uint64_t next_tick = now_ms() + m->interval;
+    for (;;) {
+        int is_empty = committed && pump(m);
+        if (dead && is_empty) {
+            return;
+        }
+        if (!dead || chunk_size) {
+            turn(plan, m, signals, &next_tick);
+        }
+    }
+}
+
+// The event of the end, in one write: the text up to the exit code is the plan's.
+static void append_event(const struct mb_monitor *m, int code, uint64_t time) {
+    static char line[4096];
+    const char *text = (const char *)(uintptr_t)m->journal;
+    char *at = line;
+    while (*text && at < line + sizeof line - 128) {
+        *at++ = *text++;
+    }
+    at = text_number(at, (uint64_t)code, 1);
+    at = text_put(at, "\"}},\"time\":");
+    at = text_number(at, time / 1000000000u, 1);
+    at = text_put(at, ",\"timeNano\":");
+    at = text_number(at, time, 1);
+    at = text_put(at, "}\n");
+    long fd = sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, m->journal_path,
+                   O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600, 0, 0);
+    if (fd >= 0) {
+        sys6(SYS_WRITE, (uint64_t)fd, sys_address(line), (uint64_t)(at - line), 0, 0, 0);
+        sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
+    }
+}
+
+// The exit status, over the blanks that the file holds already: no disk is too full for it.
+static void write_record(const struct mb_monitor *m, int code, int signal, uint64_t time) {
+    char record[MB_RECORD];
+    char *at = text_put(record, "{\"exit_code\": ");
+    at = text_number(at, (uint64_t)code, 1);
+    at = text_put(at, ", \"signal\": ");
+    at = text_number(at, (uint64_t)signal, 1);
+    at = text_put(at, ", \"finished\": ");
+    at = text_number(at, time, 1);
+    *at++ = '}';
+    while (at < record + MB_RECORD - 1) {
+        *at++ = ' ';
+    }
+    *at = '\n';
+    sys6(SYS_PWRITE64, (uint64_t)m->record, sys_address(record), MB_RECORD, 0, 0, 0);
+}
+
+static void record_end(const struct mb_plan *plan, const struct mb_monitor *m) {
+    // minibox-init ends as 128+n, and says in the arena what it was.
+    int32_t status = plan->status >= 0 ? plan->status : exit_status;
+    int signal = status & 0x7f;
+    int code = signal ? 128 + signal : (status >> 8) & 0xff;
+    uint64_t time = clock_ns(CLOCK_REALTIME);
+    write_record(m, code, signal, time);
+    if (m->journal) {
+        append_event(m, code, time);
+    }
+}
+
+static void sleep_ms(uint32_t ms) {
+    int64_t time[2] = {ms / 1000, ms % 1000 * 1000000L};
+    sys6(SYS_NANOSLEEP, sys_address(time), 0, 0, 0, 0, 0);
+}
+
+static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
+    sys6(SYS_PRCTL, PR_SET_NAME, sys_address("minibox-monitor"), 0, 0, 0, 0);
+    sys6(SYS_PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        clients[k].fd = -1;
+    }
+    keep_fds(m);
+    uint64_t child_signal = 1ull << (SIGCHLD - 1);
+    long signals = sys6(SYS_SIGNALFD4, (uint64_t)-1, sys_address(&child_signal),
+                        sizeof child_signal, SOCK_FLAGS, 0, 0);
+    journal.size_limit = m->log_size;
+    journal.files = m->log_files;
+    if (signals < 0 || log_open(&journal) < 0) {
+        undo(plan);
+    }
+    run_container(plan, m, (int)signals);
+    if (tick_pid) {
+        sys6(SYS_KILL, (uint64_t)tick_pid, SIGKILL, 0, 0, 0, 0);
+        sys6(SYS_WAIT4, (uint64_t)tick_pid, 0, 0, 0, 0, 0);
+    }
+    record_end(plan, m);
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        close_fd(&clients[k].fd);
+    }
+    close_fd(&m->listener);
+    if (m->ended) {
+        if (now_ms() - began < SHORT_LIFE) {
+            sleep_ms(m->delay);
+        }
+        become(argv_of(m->ended), m);
+    }
+    sys_exit(0);
+}
+
+long mb_monitor(struct mb_plan *plan, uint64_t flags, struct mb_monitor *m) {
+    set_signal_mask(~0ull);
+    plan->monitor_pid = (int32_t)sys6(SYS_GETPID, 0, 0, 0, 0, 0, 0);
+    long pid = mb_fork_with(plan, flags | SIGCHLD);
+    if (pid > 0) {
+        monitor(plan, m);
+    }
+    return pid;
+}

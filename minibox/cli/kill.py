@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox kill"""
+
+from __future__ import annotations
+
+from minibox import forms, life
+from minibox.cli import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.cli.containers import Values
+
+
+def execute(values: Values) -> int:
+    number = forms.signal("--signal", values.get("signal") or "KILL")
+    names = containers.chosen(values, lambda container: container.state().is_running)
+    return containers.each(names, lambda container: life.kill(container, number))

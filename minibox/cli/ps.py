@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox ps"""
+
+from __future__ import annotations
+
+import sys
+
+from minibox import cli, resident, settings
+from minibox.cli import containers, shown, table
+from minibox.directory import SHORT
+from minibox.errors import MiniboxError, SpecError
+from minibox.resident import Resident, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minibox.cli.containers import Values
+
+    Found = tuple[Resident, State]
+
+COLUMNS = (
+    ("CONTAINER ID", "ID"),
+    ("ROOTFS", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+)
+HEADINGS = {field: heading for heading, field in COLUMNS}
+COLOURS = {"running": "green", "restarting": "yellow"}
+
+
+def execute(values: Values) -> int:
+    template = values.get("format") or ""
+    if values.get("json") and template not in ("", "json"):
+        raise SpecError("--format", "it contradicts --json")
+    found = select(values)
+    whole = bool(values.get("no_trunc"))
+    if values.get("quiet"):
+        lines = [it.id if whole else it.id[:SHORT] for it, _ in found]
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+    elif values.get("json") or template == "json":
+        containers.print_json([shown.entry(it, state) for it, state in found])
+    elif template in ("", "table"):
+        print_table(found, whole)
+    else:
+        from minibox.cli import template as templates
+
+        rows = [shown.row(it, state, whole=whole) for it, state in found]
+        sys.stdout.write(templates.rows(template, rows, HEADINGS))
+    return 0
+
+
+def print_table(found: list[Found], whole: bool) -> None:
+    is_coloured = table.is_coloured(sys.stdout)
+    rows = []
+    for container, state in found:
+        row = shown.row(container, state, whole=whole)
+        colour = COLOURS.get(state.status) or ("red" if state.exit_code else "")
+        if colour:
+            row["Status"] = table.paint(row["Status"], colour, is_coloured)
+        rows.append([row[field] for _, field in COLUMNS])
+    sys.stdout.write(table.table([heading for heading, _ in COLUMNS], rows))
+
+
+def select(values: Values) -> list[Found]:
+    """The containers that are asked for, the newest first; one whose files are damaged is said
+    and left out."""
+    tests = [_filter(text) for text in values.get("filters") or ()]
+    last = settings.whole("--last", values["last"]) if values.get("last") else 0
+    last = 1 if values.get("latest") else last
+    asks_state = any(
+        text.startswith(("status=", "exited=")) for text in values.get("filters") or ()
+    )
+    wants_all = bool(values.get("all") or last or asks_state)
+    found: list[Found] = []
+    for container in reversed(resident.residents(containers.store())):
+        try:
+            state = container.state()
+            is_shown = wants_all or state.status in (resident.RUNNING, resident.RESTARTING)
+            if is_shown and all(test(container, state) for test in tests):
+                found.append((container, state))
+        except MiniboxError as error:
+            if not _is_gone(container):
+                cli.report(error)
+    return found[:last] if last else found
+
+
+def _is_gone(container: Resident) -> bool:
+    """Was it removed while we looked?"""
+    return not container.directory.files()
+
+
+def _filter(text: str) -> Callable[[Resident, State], bool]:
+    """docker's filters: id, name, label, status, exited, health, ancestor (the root)."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SpecError("--filter", f"{text!r}: write KEY=VALUE")
+    name, has_value, wanted = value.partition("=")
+    tests: dict[str, Callable[[Resident, State], bool]] = {
+        "id": lambda it, _: it.id.startswith(value),
+        "name": lambda it, _: value in it.name,
+        "label": lambda it, _: (
+            name in it.config["labels"] and (not has_value or it.config["labels"][name] == wanted)
+        ),
+        "status": lambda _, state: state.status == value,
+        "exited": lambda _, state: (
+            state.status == resident.EXITED and str(state.exit_code) == value
+        ),
+        "health": lambda it, state: (shown.health_of(it, state) or "none") == value,
+        "ancestor": lambda it, _: it.config["rootfs"] == value,
+    }
+    if key not in tests:
+        raise SpecError("--filter", f"{key!r} is none of {', '.join(tests)}")
+    return tests[key]

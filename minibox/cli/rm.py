@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox rm"""
+
+from __future__ import annotations
+
+from minibox import life
+from minibox.cli import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.cli.containers import Values
+
+
+def execute(values: Values) -> int:
+    force = bool(values.get("force"))
+    names = containers.chosen(values, lambda container: force or not container.state().is_running)
+    return containers.each(names, lambda container: life.remove(container, force=force))

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A container as ps and inspect show it: docker's words, podman's where docker has none."""
+
+from __future__ import annotations
+
+import time
+
+from minibox import request, resident
+from minibox.cli import table
+from minibox.directory import SHORT
+from minibox.logs import rfc3339
+from minibox.resident import CREATED, NS, RESTARTING, Resident, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COMMAND_WIDTH = 20
+
+
+def status(container: Resident, state: State) -> str:
+    """`Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`, `Created`."""
+    if state.is_running:
+        health = health_of(container, state)
+        shown = {"": "", "starting": " (health: starting)"}.get(health, f" ({health})")
+        return f"Up {table.ago(resident.uptime(state))}{shown}"
+    if state.status == CREATED:
+        return "Created"
+    when = _since(state.finished) if state.finished else "some time"
+    word = "Restarting" if state.status == RESTARTING else "Exited"
+    return f"{word} ({state.exit_code}) {when} ago"
+
+
+def _since(moment: int) -> str:
+    return table.ago(max(0.0, (time.time_ns() - moment) / NS))
+
+
+def health_of(container: Resident, state: State) -> str:
+    """ "" without a health check, else starting, healthy or unhealthy."""
+    if not container.config.get("health"):
+        return ""
+    found = container.directory.read("health.json") or {}
+    current = found.get("run") == state.run
+    return str(found.get("status", "starting")) if current else "starting"
+
+
+def time_text(moment: int) -> str:
+    """RFC 3339, and docker's zero where there is no time."""
+    return rfc3339(moment) if moment else "0001-01-01T00:00:00Z"
+
+
+def row(container: Resident, state: State, *, whole: bool = False) -> dict[str, Any]:
+    """For ps: docker's placeholders, with what scripts want of the rest."""
+    config = container.config
+    command = " ".join(config["args"])
+    quoted = f'"{command if whole else table.shorten(command, COMMAND_WIDTH - 2)}"'
+    created = config["created"]
+    return {
+        "ID": container.id if whole else container.id[:SHORT],
+        "Image": config["rootfs"],
+        "Command": quoted,
+        "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(created // NS)),
+        "RunningFor": f"{_since(created)} ago",
+        "Status": status(container, state),
+        "State": state.status,
+        "Ports": "",
+        "Names": config["name"],
+        "Labels": dict(config["labels"]),
+        "Mounts": ",".join(text.split(":")[0] for text in config["options"].get("volumes") or ()),
+        "Networks": config["options"].get("net", "none"),
+        "Size": "",
+        "LocalVolumes": "0",
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+    }
+
+
+def entry(container: Resident, state: State) -> dict[str, Any]:
+    """For ps --format json: podman's shape."""
+    config = container.config
+    return {
+        "Id": container.id,
+        "Names": [config["name"]],
+        "Image": config["rootfs"],
+        "Command": config["args"],
+        "Created": config["created"] // NS,
+        "CreatedAt": time_text(config["created"]),
+        "StartedAt": state.began // NS if state.began else 0,
+        "Exited": state.status == resident.EXITED,
+        "ExitedAt": state.finished // NS if state.finished else 0,
+        "ExitCode": state.exit_code,
+        "State": state.status,
+        "Status": status(container, state),
+        "Pid": state.pid,
+        "Labels": config["labels"],
+        "Mounts": [text.split(":")[1] for text in config["options"].get("volumes") or ()],
+        "Networks": [config["options"].get("net", "none")],
+        "Restarts": state.restarts,
+        "AutoRemove": config["remove"],
+    }
+
+
+def whole(container: Resident, state: State) -> dict[str, Any]:
+    """For inspect."""
+    config, options = container.config, container.config["options"]
+    args: list[str] = config["args"]
+    shown_state: dict[str, Any] = {
+        "Status": state.status,
+        "Running": state.is_running,
+        "Paused": False,
+        "Restarting": state.status == RESTARTING,
+        "OOMKilled": False,
+        "Dead": False,
+        "Pid": state.pid,
+        "ConmonPid": state.monitor,
+        "ExitCode": state.exit_code,
+        "Signal": state.signal,
+        "Error": state.error,
+        "StartedAt": time_text(state.began),
+        "FinishedAt": time_text(state.finished),
+    }
+    if config.get("health"):
+        found = container.directory.read("health.json") or {}
+        shown_state["Health"] = {
+            "Status": health_of(container, state),
+            "FailingStreak": found.get("failing", 0),
+            "Log": found.get("log", []),
+        }
+    return {
+        "Id": container.id,
+        "Created": time_text(config["created"]),
+        "Path": args[0],
+        "Args": args[1:],
+        "State": shown_state,
+        "Image": config["rootfs"],
+        "Rootfs": config["rootfs"],
+        "Name": config["name"],
+        "RestartCount": state.restarts,
+        "LogPath": container.directory.file("log"),
+        "Config": {
+            "Hostname": options.get("hostname") or container.id[:SHORT],
+            "Domainname": options.get("domainname", ""),
+            "User": options.get("user", ""),
+            "Tty": config["tty"],
+            "OpenStdin": config["interactive"],
+            "Env": list(options.get("env") or ()),
+            "Cmd": args,
+            "WorkingDir": options.get("workdir", "/"),
+            "Labels": config["labels"],
+            "StopSignal": config["stop_signal"],
+            "StopTimeout": config["stop_timeout"],
+            "Healthcheck": config.get("health"),
+        },
+        "HostConfig": {
+            "AutoRemove": config["remove"],
+            "RestartPolicy": {
+                "Name": config["restart"]["policy"],
+                "MaximumRetryCount": config["restart"]["most"],
+            },
+            "LogConfig": {"Type": "k8s-file", "Config": config["log"]},
+            "ReadonlyRootfs": bool(options.get("read_only")),
+            "NetworkMode": options.get("net", "none"),
+            "UsernsMode": options.get("userns", "auto"),
+            "Binds": list(options.get("volumes") or ()),
+            "CapAdd": list(options.get("cap_add") or ()),
+            "CapDrop": list(options.get("cap_drop") or ()),
+            "Init": bool(options.get("init")),
+            "Namespaces": list(request.namespaces(options)),
+        },
+        "Options": options,
+        "StateDirectory": container.directory.path,
+    }

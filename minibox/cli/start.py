@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox start, and the second half of a `run` that is detached or has a name."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from minibox import cli, life
+from minibox.cli import containers
+from minibox.errors import SpecError
+from minibox.resident import Ending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from socket import socket
+
+    from minibox.cli.containers import Values
+    from minibox.monitor import Start
+    from minibox.resident import Resident
+
+
+def execute(values: Values) -> int:
+    names: list[str] = values["args"]
+    if not (values.get("attach") or values.get("interactive")):
+        show = show_trace if values.get("trace") else None
+        return containers.each(names, lambda container: life.start(container, show=show))
+    if len(names) > 1:
+        raise SpecError("--attach", "it goes with one container")
+    return start_attached(containers.find(names[0]), values, stdin=bool(values.get("interactive")))
+
+
+def show_trace(start: Start) -> None:
+    from minibox import describe
+
+    report = start.report()
+    sys.stderr.write(describe.traced(start.plan, report.results, report.micros, report.step))
+    sys.stderr.flush()
+
+
+def start_attached(container: Resident, values: Values, *, stdin: bool) -> int:
+    """Start it with this terminal or these streams, and end as it ends."""
+    from minibox import attach, settings
+    from minibox.resources.console import window_size
+
+    config = container.config
+    tty: bool = config["tty"]
+    given = values.get("detach_keys")
+    keys = settings.detach_keys(config["detach_keys"] if given is None else given)
+    size = window_size(0) if tty and os.isatty(0) else (24, 80)
+    opened: list[tuple[socket, Ending]] = []
+    life.start(
+        container,
+        ready=lambda number: opened.append((attach.connect(container), Ending(container, number))),
+        size=size,
+        show=show_trace if values.get("trace") else None,
+    )
+    connection, ending = opened[0]
+    talk = attach.Attached(
+        container,
+        connection,
+        tty=tty,
+        stdin=stdin and config["interactive"],
+        keys=keys,
+        ends=True,
+    )
+    with ending:
+        talk.hold()
+        return 0 if talk.detached else exit_code(ending)
+
+
+def exit_code(ending: Ending) -> int:
+    """Of the run that has come to its end. StateError when its monitor could not tell."""
+    state = ending.wait()
+    assert state is not None
+    if state.error:
+        cli.say(f"the container has ended: {state.error}")
+    return state.exit_code

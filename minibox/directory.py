@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container's directory: files that are whole or not there, and locks.
+
+A file is written beside its place and renamed. A lock is one of the open file (fcntl(2),
+F_OFD_SETLK): whoever holds it is alive, since the kernel lets go of it with the last process that
+has the file open.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import struct
+import time
+
+from minibox.errors import StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Data = dict[str, Any]
+
+VERSION = 1
+SHORT = 12  # of an id, as people see it
+PATIENCE = 10.0
+LARGEST = 8 << 20
+FLOCK = struct.Struct("hhqqi4x")  # struct flock of a 64-bit machine
+
+
+class Damaged(StateError):
+    """A file of a container's that cannot be understood."""
+
+
+def said(error: OSError, path: str) -> StateError:
+    return StateError(f"{path}: {error.strerror}")
+
+
+# Locks.
+
+
+def try_lock(fd: int) -> bool:
+    """Take the lock of an open file; False when someone else has it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def is_locked(path: str) -> bool:
+    """Does somebody hold the lock of this file? Asking does not take it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        asked = FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
+    finally:
+        os.close(fd)
+    return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+
+class Lock:
+    """The lock of a file, waited for at most PATIENCE seconds. StateError after that."""
+
+    def __init__(self, path: str, whose: str) -> None:
+        self._path = path
+        self._whose = whose
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise said(error, self._path) from None
+        deadline, pause = time.monotonic() + PATIENCE, 0.001
+        while not try_lock(self._fd):
+            if time.monotonic() > deadline:
+                self.__exit__()
+                raise StateError(f"{self._whose} is busy: another minibox command is at work on it")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+# One container's directory.
+
+
+class Directory:
+    """The files of one container."""
+
+    def __init__(self, path: str, id_: str) -> None:
+        self.path = path
+        self.id = id_
+
+    def file(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def read(self, name: str) -> Data | None:
+        """A file's object; None where there is none. Damaged."""
+        path = self.file(name)
+        try:
+            with open(path, "rb") as file:
+                text = file.read(LARGEST)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self.damaged(name, error.strerror or str(error)) from None
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            raise self.damaged(name, "it is no JSON") from None
+        if not isinstance(data, dict):
+            raise self.damaged(name, "it is no JSON object")
+        if data.get("version", VERSION) != VERSION:
+            raise self.damaged(name, "another version of minibox has written it")
+        return data
+
+    def damaged(self, name: str, why: str) -> Damaged:
+        short = self.id[:SHORT]
+        hint = f"\n  hint: minibox rm -f {short} removes it"
+        return Damaged(f"container {short}: {name} cannot be used: {why}{hint}")
+
+    def write(self, name: str, data: Data) -> None:
+        """Put a file in its place, whole. StateError."""
+        put(self.file(name), json.dumps({"version": VERSION, **data}, indent=1).encode() + b"\n")
+
+    def remove(self, name: str) -> None:
+        try:
+            os.unlink(self.file(name))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise said(error, self.file(name)) from None
+
+    def exists(self, name: str) -> bool:
+        return os.path.lexists(self.file(name))
+
+    def lock(self, name: str) -> Lock:
+        """For commands that change the container. `name`: what it is called in a message."""
+        return Lock(self.file("lock"), f"container {name}")
+
+    def is_alive(self) -> bool:
+        """Does its monitor live?"""
+        return is_locked(self.file("alive"))
+
+    def files(self) -> list[str]:
+        try:
+            return os.listdir(self.path)
+        except OSError:
+            return []
+
+
+def put(path: str, data: bytes) -> None:
+    """Write a file beside its place, and rename it. StateError; nothing is left then."""
+    beside = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        os.rename(beside, path)
+    except OSError as error:
+        try:
+            os.unlink(beside)
+        except OSError:
+            pass
+        raise said(error, path) from None

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One more process in a running container: minibox exec.
+
+It has the container's namespaces, capabilities, environment and user, and is somebody else's child.
+The container may be hostile: nothing of it is run or read before the process is inside, but
+/etc/passwd, which is parsed by hand.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minibox import forms, life
+from minibox.errors import SpecError
+from minibox.resources import accounts
+from minibox.spec import NAMESPACES, Join, Spec, Terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from minibox.host import Host
+    from minibox.resident import Resident, State
+
+
+def joined(pid: int) -> tuple[Join, ...]:
+    """The namespaces that process `pid` has and we have not."""
+    found = []
+    for namespace in NAMESPACES:
+        path = f"/proc/{pid}/ns/{namespace.kind}"
+        try:
+            theirs = os.readlink(path)
+            ours = os.readlink(f"/proc/self/ns/{namespace.kind}")
+        except OSError:
+            continue
+        if theirs != ours:
+            found.append(Join(namespace.kind, path.encode()))
+    return tuple(found)
+
+
+def build(
+    container: Resident,
+    state: State,
+    args: Sequence[str],
+    host: Host,
+    *,
+    env: Sequence[str] = (),
+    env_file: Sequence[str] = (),
+    workdir: str | None = None,
+    user: str | None = None,
+    terminal: Terminal | None = None,
+    redirected: tuple[int, ...] = (),
+    supervised: bool = True,
+) -> Spec:
+    """The Spec of a command in a container that runs. SpecError."""
+    if not args or not args[0]:
+        raise SpecError("COMMAND", "there is no command")
+    theirs = life.build(container.config, host, None)
+    who, home = theirs.user, None
+    if user is not None:
+        who, home = accounts.look_up(f"/proc/{state.pid}/root".encode(), os.fsencode(user))
+    variables = dict(item.split(b"=", 1) for item in theirs.env)
+    if home is not None and not _sets(container, "HOME"):
+        variables[b"HOME"] = home
+    if terminal:
+        variables.setdefault(b"TERM", os.environb.get(b"TERM", b"xterm"))
+    given = forms.variables("--env", [*_lines(env_file), *env])
+    for name, value in given.items():
+        value = os.environb.get(name) if value is None else value
+        if value is not None:
+            variables[name] = value
+    if workdir is not None and not workdir.startswith("/"):
+        raise SpecError("--workdir", f"{workdir!r}: the working directory must be absolute")
+    return Spec(
+        args=tuple(os.fsencode(arg) for arg in args),
+        root=None,
+        env=tuple(name + b"=" + value for name, value in variables.items()),
+        cwd=theirs.cwd if workdir is None else os.fsencode(workdir),
+        user=who,
+        umask=theirs.umask,
+        capabilities=theirs.capabilities,
+        hostname=None,
+        namespaces=(),
+        joined=joined(state.pid),
+        mounts=(),
+        terminal=terminal,
+        redirected=redirected,
+        supervised=supervised,
+        guest=True,
+    )
+
+
+def _sets(container: Resident, name: str) -> bool:
+    given = container.config["options"].get("env") or ()
+    return any(str(item).startswith(f"{name}=") for item in given)
+
+
+def _lines(files: Sequence[str]) -> list[str]:
+    from minibox import request
+
+    return [line for path in files for line in request.env_file(path)]

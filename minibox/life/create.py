@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The beginning: a request becomes a directory with a config.json; and the Spec that it means."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minibox import events, request, settings
+from minibox import host as hosts
+from minibox.compile import compile
+from minibox.directory import SHORT
+from minibox.errors import SpecError, StateError
+from minibox.resident import Resident
+from minibox.resources import idmap
+from minibox.spec import Monitor, Terminal
+from minibox.store import Store, is_name, new_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from minibox.directory import Data
+    from minibox.host import Host
+    from minibox.request import Options, Text
+    from minibox.settings import Settings
+    from minibox.spec import Spec
+
+DEFAULT_SIZE = (24, 80)
+
+
+def create(
+    store: Store, args: Iterable[Text], rootfs: Text, options: Options, wanted: Settings
+) -> Resident:
+    """A new container, not started. SpecError for what could not be started, StateError when its
+    name is taken."""
+    host = hosts.probe()
+    name = wanted.get("name")
+    if name is not None and not is_name(name):
+        raise SpecError("--name", f"{name!r}: letters, digits and _ . - after a letter or digit")
+    path, frozen = request.freeze(rootfs, options)
+    config = {
+        "id": new_id(),
+        "name": name,
+        "created": time.time_ns(),
+        "rootfs": path,
+        "args": [os.fsdecode(arg) for arg in args],
+        "options": frozen,
+        **settings.parse(wanted),
+    }
+    spec = build(config, host, None)
+    compile(spec, host)
+    made = Resident(store, store.add(config, lease=host.privileged and spec.makes("user")))
+    journal(made, "create")
+    return made
+
+
+def build(
+    config: Data, host: Host, watched: Monitor | None, size: tuple[int, int] = (24, 80)
+) -> Spec:
+    """The Spec of a container's config, with this monitor. SpecError."""
+    options: Options = dict(config["options"])  # type: ignore[assignment]
+    if "uts" in request.namespaces(options):
+        options.setdefault("hostname", config["id"][:SHORT])
+    tty = config["tty"]
+    spec = request.build(config["args"], config["rootfs"], options, host, () if tty else (0, 1, 2))
+    if tty:
+        has_term = any(item.startswith(b"TERM=") for item in spec.env)
+        env = spec.env if has_term else (*spec.env, b"TERM=xterm")
+        spec = spec.replace(terminal=Terminal(*size), env=env)
+    if "ids" in config and spec.makes("user") and host.privileged:
+        range_ = idmap.leased(config["ids"])
+        spec = spec.replace(uid_mappings=range_, gid_mappings=range_)
+    return spec.replace(monitor=watched or Monitor())
+
+
+def journal(container: Resident, action: str, **attributes: str) -> None:
+    """Say in the journal what has happened; that it cannot be said stops nothing."""
+    try:
+        labels = container.config["labels"]
+        name = container.name
+    except StateError:
+        labels, name = {}, ""
+    events.record(container.store.root, action, container.id, name, **{**labels, **attributes})

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of it all: rename, remove, what follows an end, and sweeping up."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minibox import resident
+from minibox.directory import SHORT, Damaged
+from minibox.errors import SpecError, StateError
+from minibox.life.create import journal
+from minibox.life.start import start_locked
+from minibox.life.stop import KILL_PATIENCE, forbid_restart, stop_locked
+from minibox.resident import MONITOR_PATIENCE, NS, RESTARTING, Resident, State
+from minibox.store import Store, is_name, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from minibox.directory import Data
+
+LONG_LIFE = 10 * NS
+
+
+def rename(container: Resident, name: str) -> None:
+    """Give it another name. StateError when it is taken."""
+    if not is_name(name):
+        raise SpecError("NAME", f"{name!r}: letters, digits and _ . - after a letter or digit")
+    with container.directory.lock(container.name):
+        old = container.reload()["name"]
+        container.store.rename(container.directory, container.config, name)
+        container.reload()
+    journal(container, "rename", oldName=old)
+
+
+def remove(container: Resident, *, force: bool = False) -> None:
+    """Remove a container that has ended; with `force` also one that runs, or whose files are
+    damaged. StateError."""
+    try:
+        name = container.name
+    except Damaged:
+        if not force:
+            raise
+        name = container.id[:SHORT]
+    with container.directory.lock(name):
+        if not os.path.lexists(container.directory.path):
+            raise StateError(f"{name}: no such container")
+        if force:
+            _end_by_force(container)
+        elif container.state().status in (resident.RUNNING, RESTARTING):
+            raise StateError(f"container {name} is running\n  hint: minibox stop {name}, or rm -f")
+        _forget(container)
+
+
+def _end_by_force(container: Resident) -> None:
+    """Whatever can be known about it, nothing of it runs after this."""
+    try:
+        state = container.state()
+        if state.is_running:
+            stop_locked(container, 0, None)
+            return
+        if state.status == RESTARTING:
+            forbid_restart(container)
+            return
+    except StateError:
+        pass  # it is damaged, or does not end: its monitor is the way to it
+    if container.directory.is_alive():
+        _kill_by_monitor(container)
+
+
+def _kill_by_monitor(container: Resident) -> None:
+    """The container's files do not say who it is, but its monitor knows."""
+    import socket
+
+    place = os.open(container.directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(KILL_PATIENCE)
+            connection.connect(f"/proc/self/fd/{place}/attach")
+            connection.send(b"k")
+            while connection.recv(1 << 16):
+                pass
+    except OSError:
+        pass  # it has ended meanwhile, or nobody listens any more
+    finally:
+        os.close(place)
+    deadline = time.monotonic() + MONITOR_PATIENCE
+    while container.directory.is_alive():
+        if time.monotonic() > deadline:
+            raise StateError(f"container {container.id[:SHORT]}: its monitor does not end")
+        time.sleep(0.005)
+
+
+def _forget(container: Resident) -> None:
+    try:
+        config: dict[str, Any] = container.config
+    except StateError:
+        config = {}
+    journal(container, "destroy")
+    with container.store.lock():
+        container.store.forget(container.id, config)
+
+
+def after(container: Resident, number: int) -> None:
+    """What the monitor becomes when start `number` has ended: the policies for that."""
+    with container.directory.lock(container.name):
+        config, state = container.reload(), container.state()
+        if state.run != number or state.is_running:
+            return  # somebody was faster
+        if config["remove"]:
+            _forget(container)
+            return
+        if container.directory.exists("stop") or not _wants_restart(config["restart"], state):
+            return
+        lived_long = state.finished - state.began >= LONG_LIFE
+        start_locked(container, restarts=1 if lived_long else state.restarts + 1)
+
+
+def _wants_restart(policy: Data, state: State) -> bool:
+    if policy["policy"] in ("always", "unless-stopped"):
+        return True
+    has_failed = policy["policy"] == "on-failure" and state.exit_code != 0
+    return has_failed and (not policy["most"] or state.restarts < policy["most"])
+
+
+def gc(store: Store) -> Iterator[str]:
+    """Clear what killed commands and monitors have left; says what, a line each."""
+    for container in resident.residents(store):
+        try:
+            yield from _sweep(container)
+        except StateError as error:
+            yield f"left alone: {error}"
+    if not os.path.isdir(store.root):
+        return
+    with store.lock():
+        for path in store.stale():
+            remove_tree(path)
+            yield path
+
+
+def _sweep(container: Resident) -> Iterator[str]:
+    """One container: files of a command that was killed; all of it, if it was to go at its end."""
+    directory = container.directory
+    with directory.lock(container.name):
+        for name in directory.files():
+            if name.startswith("."):
+                directory.remove(name)
+                yield directory.file(name)
+        state = container.state()
+        if state.status == resident.EXITED:
+            if container.config["remove"]:
+                _forget(container)
+                yield f"container {container.name}"
+            elif directory.exists("attach"):
+                directory.remove("attach")
+                yield directory.file("attach")

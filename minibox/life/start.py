@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting: one launch under a monitor, committed when run.json says that it happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from minibox import host as hosts
+from minibox import monitor, resident
+from minibox.compile import compile
+from minibox.directory import Directory, try_lock
+from minibox.errors import StateError
+from minibox.life.create import DEFAULT_SIZE, build, journal
+from minibox.resident import RECORD_BYTES, Resident, State, record, start_time
+from minibox.spec import Monitor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minibox.directory import Data
+
+ENDING_PATIENCE = 10.0  # seconds for the last run's monitor
+MOST_ATTRIBUTES = 500  # each character may become six
+FIRST_DELAY, LONGEST_DELAY = 100, 60_000
+SAFE_PATH = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def start(
+    container: Resident,
+    *,
+    ready: Callable[[int], object] | None = None,
+    show: Callable[[monitor.Start], object] | None = None,
+    size: tuple[int, int] = DEFAULT_SIZE,
+) -> State:
+    """Start it; returns when its command has been exec'd. SetupError, StateError; a start that
+    fails leaves it as it was.
+
+    ready: called with the number of this start just before output begins to flow. show: called
+    with the start when set-up has ended, well or not; its plan is traced then. size: of its
+    terminal.
+    """
+    with container.directory.lock(container.name):
+        return start_locked(container, ready=ready, show=show, size=size)
+
+
+def start_locked(
+    container: Resident,
+    *,
+    ready: Callable[[int], object] | None = None,
+    show: Callable[[monitor.Start], object] | None = None,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    restarts: int = 0,
+) -> State:
+    config, before = container.reload(), container.state()
+    if before.is_running:
+        raise StateError(f"container {container.name} is already running")
+    number, directory, host = before.run + 1, container.directory, hosts.probe()
+    spec = build(config, host, _watched(container, number, restarts), size)
+    plan = compile(spec, host)
+    alive = _hold(directory, "alive", container.name)
+    place = os.open(directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _make_room(directory, number)
+        going = monitor.Start(spec, plan, host, place, alive)
+        try:
+            going.launch(trace=show is not None)
+            going.go()
+            if ready:
+                ready(number)
+            directory.write("run.json", _run(going, number, restarts))
+            going.commit()
+        except BaseException:
+            going.undo()
+            directory.remove(record(number))
+            raise
+        finally:
+            if show and going.is_launched:
+                show(going)
+            going.close()
+    finally:
+        os.close(place)
+        os.close(alive)
+    if before.run:
+        directory.remove(record(before.run))
+    journal(container, "start")
+    return container.state()
+
+
+def _hold(directory: Directory, name: str, called: str) -> int:
+    """The file whose lock the monitor will hold. StateError while the last one still has it."""
+    try:
+        fd = os.open(directory.file(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"{directory.file(name)}: {error.strerror}") from None
+    deadline = time.monotonic() + ENDING_PATIENCE
+    while not try_lock(fd):
+        if time.monotonic() > deadline:
+            os.close(fd)
+            raise StateError(f"container {called} is still ending")
+        time.sleep(0.005)
+    return fd
+
+
+def _make_room(directory: Directory, number: int) -> None:
+    """What the last run has left goes; the record of the end has its place before there is one."""
+    for name in ("attach", "stop", "health.json"):
+        directory.remove(name)
+    path = directory.file(record(number))
+    try:
+        with open(path, "wb", 0) as file:
+            if file.write(b" " * (RECORD_BYTES - 1) + b"\n") != RECORD_BYTES:
+                raise OSError(28, os.strerror(28))
+    except OSError as error:
+        directory.remove(record(number))
+        raise StateError(f"{path}: {error.strerror}") from None
+
+
+def _run(going: monitor.Start, number: int, restarts: int) -> Data:
+    return {
+        "run": number,
+        "pid": going.pid,
+        "start_time": start_time(going.pid),
+        "monitor": going.monitor_pid,
+        "monitor_start_time": start_time(going.monitor_pid),
+        "boot_id": resident.boot_id(),
+        "began": time.time_ns(),
+        "restarts": restarts,
+    }
+
+
+def _watched(container: Resident, number: int, restarts: int) -> Monitor:
+    """What the monitor of this run is told."""
+    config, health = container.config, container.config.get("health")
+    wants_end = config["restart"]["policy"] != "no" or config["remove"]
+    delay = min(FIRST_DELAY << min(restarts, 16), LONGEST_DELAY)
+    interval = int(health["interval"] * 1000) if health else 0
+    return Monitor(
+        record=record(number).encode(),
+        stdin=config["interactive"],
+        log_size=config["log"]["max-size"],
+        log_files=max(1, config["log"]["max-file"] - 1),
+        interval=interval,
+        delay=delay if config["restart"]["policy"] != "no" else 0,
+        tick=_command(container, "healthcheck", container.id) if interval else (),
+        ended=_command(container, "after", container.id, str(number)) if wants_end else (),
+        env=(SAFE_PATH,),
+        event=_event(container),
+    )
+
+
+def _command(container: Resident, *words: str) -> tuple[bytes, ...]:
+    """A command line of minibox's own, for this interpreter and this installation."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    script = f"import sys; sys.path.insert(0, {package!r}); from minibox.cli import main; "
+    python = sys.executable or os.readlink("/proc/self/exe")
+    line = [python, "-I", "-c", script + "main(sys.argv[1:])", "--root", container.store.root]
+    return tuple(os.fsencode(word) for word in (*line, *words))
+
+
+def _event(container: Resident) -> bytes:
+    """The journal's line at the end, up to the exit code; without labels where they are long."""
+    attributes = {**container.config["labels"], "name": container.name}
+    if len(str(attributes)) > MOST_ATTRIBUTES:
+        attributes = {"name": container.name}
+    pairs = json.dumps(attributes, separators=(",", ":"))[:-1]
+    who = f'"Actor":{{"ID":"{container.id}","Attributes":{pairs},"exitCode":"'
+    return f'{{"Type":"container","Action":"die",{who}'.encode()

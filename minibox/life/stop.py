@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ending: stop, kill, wait, restart. A process is known by its pidfd and its start time."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minibox import core, request, resident, signals
+from minibox.compile.command import ORPHANED
+from minibox.errors import StateError
+from minibox.life.create import journal
+from minibox.life.start import start_locked
+from minibox.resident import (
+    MONITOR_PATIENCE,
+    RESTARTING,
+    Ending,
+    Resident,
+    State,
+    has_ended,
+    start_time,
+)
+from minibox.syscalls import SIGKILL
+
+KILL_PATIENCE = 10.0
+
+
+def stop(container: Resident, timeout: float | None = None, signal: int | None = None) -> State:
+    """Ask it to end, and kill it after `timeout` seconds. One that has ended is left alone."""
+    with container.directory.lock(container.name):
+        return stop_locked(container, timeout, signal)
+
+
+def stop_locked(container: Resident, timeout: float | None, signal: int | None) -> State:
+    config, state = container.reload(), container.state()
+    if state.status == RESTARTING:
+        forbid_restart(container)
+        return container.state()
+    if not state.is_running:
+        return state
+    if timeout is None:
+        timeout = config["stop_timeout"]
+    signal = signal or config["stop_signal"]
+    container.directory.write("stop", {"signal": signal})
+    pidfd = container.open_pidfd(state)
+    try:
+        spared = _has_own_pids(container) and not _has_init(container)
+        if timeout == 0 or (spared and signals.has_default(state.pid, signal)):
+            signal = SIGKILL  # the kernel spares PID 1 what it has no handler for
+        _send(container, pidfd, signal)
+        if signal != SIGKILL and not has_ended(pidfd, timeout):
+            _send(container, pidfd, SIGKILL)
+        _await(container, state, pidfd)
+    finally:
+        os.close(pidfd)
+    journal(container, "stop")
+    return container.state()
+
+
+def kill(container: Resident, signal: int) -> None:
+    """Send a signal to its first process. StateError when it does not run."""
+    state = container.state()
+    pidfd = container.open_pidfd(state)
+    try:
+        if signal in (SIGKILL, container.config["stop_signal"]):
+            container.directory.write("stop", {"signal": signal})
+        _send(container, pidfd, signal)
+        journal(container, "kill", signal=str(signal))
+        if signal == SIGKILL:
+            _await(container, state, pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _send(container: Resident, pidfd: int, signal: int) -> None:
+    if signal == SIGKILL and not _has_own_pids(container):
+        signal = ORPHANED  # killed itself, the init could not end what the command has started
+    try:
+        core.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        pass
+
+
+def _has_own_pids(container: Resident) -> bool:
+    return "pid" in request.namespaces(container.config["options"])
+
+
+def _has_init(container: Resident) -> bool:
+    return bool(container.config["options"].get("init"))
+
+
+def _await(container: Resident, state: State, pidfd: int) -> None:
+    """Until the process that was killed has ended and its monitor has said how. StateError."""
+    with Ending(container, state.run) as ending:
+        if not has_ended(pidfd, KILL_PATIENCE):
+            raise StateError(f"container {container.name} does not end")
+        ending.wait()
+    await_monitor(container)
+
+
+def await_monitor(container: Resident) -> None:
+    """Until nothing of a container that has ended is alive, its monitor included. StateError."""
+    deadline = time.monotonic() + MONITOR_PATIENCE
+    while container.directory.is_alive():
+        if time.monotonic() > deadline:
+            raise StateError(f"container {container.name}: its monitor does not end")
+        if container.state().status == RESTARTING:
+            return
+        time.sleep(0.002)
+
+
+def wait(container: Resident) -> State:
+    """Until it does not run. How it ended then, or has ended before."""
+    state = container.state()
+    if not state.is_running:
+        return state
+    try:
+        pidfd = container.open_pidfd(state)
+    except StateError:
+        pidfd = -1  # it has just ended
+    with Ending(container, state.run, pidfd) as ending:
+        ended = ending.wait()
+    assert ended is not None
+    return ended
+
+
+def restart(container: Resident, timeout: float | None = None) -> State:
+    """Stop it if it runs, and start it."""
+    with container.directory.lock(container.name):
+        stop_locked(container, timeout, None)
+        state = start_locked(container)
+    journal(container, "restart")
+    return state
+
+
+def forbid_restart(container: Resident) -> None:
+    """Its monitor waits to start it anew: end the monitor."""
+    container.directory.write("stop", {"signal": SIGKILL})
+    kill_monitor(container)
+
+
+def kill_monitor(container: Resident) -> None:
+    """SIGKILL for the monitor, if the process with its pid is still the same one."""
+    run = container.directory.read("run.json") or {}
+    pid, began = run.get("monitor"), run.get("monitor_start_time")
+    if isinstance(pid, int) and pid > 0 and began and run.get("boot_id") == resident.boot_id():
+        try:
+            pidfd = core.pidfd_open(pid)
+        except OSError:
+            return
+        try:
+            if start_time(pid) == began:
+                core.pidfd_send_signal(pidfd, SIGKILL)
+                has_ended(pidfd, KILL_PATIENCE)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)

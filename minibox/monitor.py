@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting a detached container: launch, id maps, gate, and the commit that lets it live on.
+
+Until `commit` nothing has happened: the monitor undoes the start when the process that starts it
+ends, closes the pipe between them, or calls `undo`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+
+from minibox import core, supervisor
+from minibox import syscalls as sc
+from minibox.compile import slots
+from minibox.errors import MiniboxError, SetupError, StateError
+from minibox.numbers import NUMBERS
+from minibox.resources import idmap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.host import Host
+    from minibox.plan import Plan
+    from minibox.spec import Spec
+
+UPPER_FD = 63  # where the monitor keeps the overlay's upper layer (csrc/monitor.c)
+COMMIT, UNDO = b"c", b"u"
+# How long an undone start may take to be gone; what is killed is gone in far less.
+GONE_WITHIN = 5.0
+
+
+def _socketpair() -> tuple[int, int]:
+    """socketpair(2), without the import of socket."""
+    pair = bytearray(8)
+    kind = sc.SOCK_SEQPACKET | sc.SOCK_CLOEXEC
+    core.syscall(NUMBERS["socketpair"], sc.AF_UNIX, kind, 0, pair)
+    ours, theirs = struct.unpack("=ii", pair)
+    return ours, theirs
+
+
+class Start:
+    """One start of a detached container. directory: an fd of its directory. alive: an fd whose
+    lock the monitor is to hold as long as it lives."""
+
+    def __init__(self, spec: Spec, plan: Plan, host: Host, directory: int, alive: int) -> None:
+        assert spec.monitor is not None
+        self.spec = spec
+        self.plan = plan
+        self._host = host
+        self._child: core.Child | None = None
+        self._starter = -1
+        self._given: dict[str, int] = {slots.DIRECTORY: directory, slots.ALIVE: alive}
+
+    @property
+    def pid(self) -> int:
+        """The pid of the container's first process."""
+        return self._launched.second_pid
+
+    @property
+    def monitor_pid(self) -> int:
+        return self._launched.monitor_pid
+
+    @property
+    def is_launched(self) -> bool:
+        return self._child is not None
+
+    def report(self) -> core.Report:
+        return self._launched.report()
+
+    @property
+    def _launched(self) -> core.Child:
+        if self._child is None:
+            raise StateError("the container has not been launched")
+        return self._child
+
+    def launch(self, *, trace: bool = False) -> None:
+        """Set it going, up to its gate. SetupError."""
+        inputs = dict(self._given)
+        opened: list[int] = []
+        image = self.plan.encode(trace=trace)
+        try:
+            opened += self._open(inputs)
+            if slots.USERNS in image.slots and self.plan.uid_map:
+                userns = idmap.make_userns(self.plan.uid_map, self.plan.gid_map)
+                inputs[slots.USERNS] = userns
+                opened.append(userns)
+            inputs.update(supervisor.inputs(self.plan, image, {}))
+            self._child = core.launch(image, self.plan.flags, inputs, staged=True)
+        except core.LaunchError as error:
+            from minibox import explain
+
+            raise explain.launch_failure(self.plan, self.spec, error) from None
+        except OSError as error:
+            raise _said(error, "prepare the launch") from None
+        finally:
+            for fd in opened:
+                os.close(fd)
+        # The child that we have made only makes the monitor, and ends.
+        os.waitid(os.P_PIDFD, self._child.pidfd, os.WEXITED)
+        self.raise_failure()
+
+    def _open(self, inputs: dict[str, int]) -> list[int]:
+        """The pipes; the fds that are not ours to keep."""
+        theirs: list[int] = []
+        inputs[slots.STARTER], self._starter = os.pipe2(os.O_CLOEXEC)
+        theirs.append(inputs[slots.STARTER])
+        if self.spec.sends_fds:
+            inputs[slots.FDS], inputs[slots.CONSOLE] = _socketpair()
+            theirs += [inputs[slots.FDS], inputs[slots.CONSOLE]]
+        if self.spec.terminal:
+            return theirs
+        assert self.spec.monitor is not None
+        for fd, (inner, outer) in enumerate(zip(slots.STDIO, slots.STREAM_ENDS, strict=True)):
+            if fd == 0 and not self.spec.monitor.stdin:
+                inputs[inner] = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                theirs.append(inputs[inner])
+                continue
+            read, write = os.pipe2(os.O_CLOEXEC)
+            inputs[inner], inputs[outer] = (read, write) if fd == 0 else (write, read)
+            theirs += [read, write]
+        return theirs
+
+    def go(self) -> None:
+        """Do the parent's part, and wait until the command has been exec'd. SetupError."""
+        child = self._launched
+        try:
+            if self.spec.makes("user"):
+                self._wait(child.arrived)
+                deny = not self._host.privileged
+                idmap.write(self.pid, self.plan.uid_map, self.plan.gid_map, deny_setgroups=deny)
+                child.go()
+        except OSError as error:
+            raise _said(error, "write the id maps") from None
+        self._wait(child.left)
+        self.raise_failure()
+
+    def _wait(self, happened: object) -> None:
+        while not happened(0.1):  # type: ignore[operator]
+            self.raise_failure()
+            if self._is_gone(0):
+                self.raise_failure()
+                raise StateError("the container's monitor has been killed")
+
+    def raise_failure(self) -> None:
+        """SetupError if a step of the plan has failed."""
+        if self._launched.error:
+            from minibox import explain
+
+            raise explain.failure(self.plan, self.spec, self._launched.report())
+
+    def _is_gone(self, timeout: float) -> bool:
+        """Has the monitor ended? Then nobody reads from the pipe."""
+        poll = select.poll()
+        poll.register(self._starter, 0)
+        return bool(poll.poll(timeout * 1000))
+
+    def commit(self) -> None:
+        """From now on it lives without us. StateError when it does not live any more."""
+        if not self._tell(COMMIT):
+            raise StateError("the container's monitor has been killed")
+
+    def undo(self) -> None:
+        """Nothing of it is left when this returns."""
+        if self._starter >= 0 and self._tell(UNDO):
+            self._is_gone(GONE_WITHIN)
+
+    def _tell(self, word: bytes) -> bool:
+        try:
+            os.write(self._starter, word)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give everything back; a start that was not committed is undone."""
+        if self._starter >= 0:
+            os.close(self._starter)
+            self._starter = -1
+        if self._child is not None:
+            os.close(self._child.pidfd)
+            self._child.close()
+            self._child = None
+
+
+def _said(error: OSError, what: str) -> MiniboxError:
+    if isinstance(error, SetupError):
+        return error
+    from minibox import explain
+
+    return explain.parent_failure(error, what)

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a container that outlives the command which made it.
+
+Its state is not stored but found out: the lock of `alive` says whether its monitor lives, run.json
+what was started last, exit-N.json how that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+
+from minibox import core
+from minibox.directory import SHORT, Directory
+from minibox.errors import StateError
+from minibox.spec import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.directory import Data
+    from minibox.store import Store
+
+CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
+NS = 1_000_000_000
+SIGKILL = 9
+RECORD_BYTES = 128  # csrc/minibox.h, MB_RECORD
+# After the end of the first process the monitor still empties pipes; longer than its patience.
+MONITOR_PATIENCE = 15.0
+
+
+class State(Record):
+    """status: one of the words above. run: the number of its latest start, 0 before the first.
+    pid: of the first process, 0 when it does not run. monitor: the monitor's pid, or 0. began,
+    finished: ns since the epoch. exit_code: 128+n after signal n. restarts: by the restart policy.
+    error: what is to be said beyond that. health: "", or docker's words."""
+
+    status: str
+    run: int = 0
+    pid: int = 0
+    start_time: int = 0
+    monitor: int = 0
+    began: int = 0
+    finished: int = 0
+    exit_code: int = 0
+    signal: int = 0
+    restarts: int = 0
+    error: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        return self.status == RUNNING
+
+
+class Resident:
+    """One container."""
+
+    def __init__(self, store: Store, directory: Directory) -> None:
+        self.store = store
+        self.directory = directory
+        self._config: Data | None = None
+
+    @classmethod
+    def find(cls, store: Store, text: str) -> Resident:
+        """By name or id. StateError."""
+        return cls(store, store.find(text))
+
+    @property
+    def id(self) -> str:
+        return self.directory.id
+
+    @property
+    def config(self) -> Data:
+        """What it was created as. Damaged."""
+        if self._config is None:
+            config = self.directory.read("config.json")
+            if config is None:
+                if not os.path.isdir(self.directory.path):
+                    raise StateError(f"{self.id[:SHORT]}: no such container")
+                raise self.directory.damaged("config.json", "it is not there")
+            _check(self.directory, config)
+            self._config = config
+        return self._config
+
+    def reload(self) -> Data:
+        """The same, read again."""
+        self._config = None
+        return self.config
+
+    @property
+    def name(self) -> str:
+        name: str = self.config["name"]
+        return name
+
+    def state(self) -> State:
+        """How it is at this moment. Damaged."""
+        run = self.directory.read("run.json")
+        alive = self.directory.is_alive()
+        if run is None:
+            return State(CREATED)
+        _check_run(self.directory, run)
+        number = run["run"]
+        known = {
+            "run": number,
+            "began": run["began"],
+            "restarts": run["restarts"],
+        }
+        end = _end(self.directory.file(record(number)))
+        if alive and end is None and run["boot_id"] == boot_id():
+            living = {"pid": run["pid"], "start_time": run["start_time"], "monitor": run["monitor"]}
+            return State(RUNNING, **living, **known)
+        if end is None:
+            return killed(**known)
+        ended = {name: end[name] for name in ("exit_code", "signal", "finished")}
+        if alive and self._will_restart():
+            return State(RESTARTING, monitor=run["monitor"], **known, **ended)
+        return State(EXITED, **known, **ended)
+
+    def _will_restart(self) -> bool:
+        return self.config["restart"]["policy"] != "no" and not self.directory.exists("stop")
+
+    def open_pidfd(self, state: State) -> int:
+        """A pidfd of its first process, which is the one that was started and no other: the pid
+        could be somebody else's by now. StateError."""
+        not_running = StateError(f"container {self.name} is not running")
+        if not state.is_running:
+            raise not_running
+        try:
+            pidfd = core.pidfd_open(state.pid)
+        except ProcessLookupError:
+            raise not_running from None
+        if start_time(state.pid) != state.start_time:
+            os.close(pidfd)
+            raise not_running
+        return pidfd
+
+
+def record(number: int) -> str:
+    """The file in which the monitor leaves the end of start `number`."""
+    return f"exit-{number}.json"
+
+
+def _end(path: str | int) -> Data | None:
+    """What the monitor has left in such a file; None while it holds blanks."""
+    try:
+        with (
+            open(path, "rb", 0, closefd=False)
+            if isinstance(path, int)
+            else open(path, "rb", 0) as f
+        ):
+            end = json.loads(f.read(RECORD_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    names = ("exit_code", "signal", "finished")
+    is_whole = isinstance(end, dict) and all(isinstance(end.get(name), int) for name in names)
+    return end if is_whole else None
+
+
+class Ending:
+    """The end of one start of a container, to be waited for, also when the container is removed
+    at once: the file of the record is open all the time."""
+
+    def __init__(self, container: Resident, number: int, pidfd: int = -1) -> None:
+        self._container = container
+        self._number = number
+        self._pidfd = pidfd
+        self._path = container.directory.file(record(number))
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._fd = -1
+
+    def wait(self, timeout: float | None = None) -> State | None:
+        """How it ended; None when the first process still runs after `timeout` seconds, where
+        there is a pidfd of it. StateError when its monitor does not come to its end."""
+        if self._pidfd >= 0 and not has_ended(self._pidfd, timeout):
+            return None
+        deadline = time.monotonic() + MONITOR_PATIENCE
+        while (end := self._read()) is None:
+            if not self._container.directory.is_alive():
+                end = self._read()
+                break
+            if time.monotonic() > deadline:
+                raise StateError(f"container {self._container.id[:SHORT]}: its monitor is stuck")
+            time.sleep(0.002)
+        if end is None:
+            return killed(run=self._number)
+        ended = {name: end[name] for name in ("exit_code", "signal", "finished")}
+        return State(EXITED, run=self._number, **ended)
+
+    def _read(self) -> Data | None:
+        if self._fd < 0:
+            return None
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return _end(self._fd)
+
+    def __enter__(self) -> Ending:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self._fd, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._pidfd = -1
+
+
+def killed(**known: int) -> State:
+    """The state after a monitor that has left no record: its container died with it."""
+    error = "its monitor was killed"
+    return State(EXITED, exit_code=128 + SIGKILL, signal=SIGKILL, error=error, **known)
+
+
+def has_ended(pidfd: int, timeout: float | None) -> bool:
+    """Does the process end within so many seconds?"""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+
+def _check(directory: Directory, config: Data) -> None:
+    wanted: dict[str, type] = {
+        "name": str,
+        "created": int,
+        "rootfs": str,
+        "args": list,
+        "options": dict,
+        "labels": dict,
+        "restart": dict,
+        "log": dict,
+    }
+    for key, kind in wanted.items():
+        if not isinstance(config.get(key), kind):
+            raise directory.damaged("config.json", f"{key} is missing or wrong")
+
+
+def _check_run(directory: Directory, run: Data) -> None:
+    for key in ("run", "pid", "start_time", "monitor", "began", "restarts"):
+        if not isinstance(run.get(key), int):
+            raise directory.damaged("run.json", f"{key} is missing or wrong")
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when there
+    is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def boot_id() -> str:
+    """Which boot of the machine this is (random(4))."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def uptime(state: State) -> float:
+    """Seconds since the first process began, by the clock that nobody sets."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - state.start_time / ticks)
+
+
+def residents(store: Store) -> list[Resident]:
+    """All of them, the newest last; those whose config.json is damaged at the end."""
+    found = [Resident(store, store.directory(id_)) for id_ in store.ids()]
+
+    def age(resident: Resident) -> tuple[int, int]:
+        try:
+            return 0, resident.config["created"]
+        except StateError:
+            return 1, 0
+
+    return sorted(found, key=age)
