@@ -24,6 +24,7 @@ setup: .venv/installed rootfs/bin/busybox
 	touch $@
 
 .venv/installed: .venv/created $(SOURCES)
+	rm -rf build # or a module that was moved would be installed from there
 	$(PIP) install --no-build-isolation --force-reinstall --no-deps .
 	$(PIP) install --no-build-isolation .
 	touch $@
