@@ -222,7 +222,7 @@ static void hear_starter(struct mb_plan *plan, struct mb_monitor *m) {
     if (n == -EINTR || n == -EAGAIN) {
         return;
     }
-    if (n != 1) {
+    if (n != 1 || byte != 'c') {
         undo(plan);
     }
     committed = 1;

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     class Settings(TypedDict, total=False):
         """Texts, as the command line's options of the same names; durations as forms.duration
         takes them. remove: at its end (--rm). labels: NAME=VALUE. log_opt: max-size=, max-file=.
+        timeout: until it is killed.
         """
 
         name: str
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         detach_keys: str
         stop_signal: str
         stop_timeout: str
+        timeout: str
         log_opt: Sequence[str]
         health_cmd: str
         health_interval: str
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 FIELDS = frozenset(
     (
         *("name", "labels", "label_file", "remove", "restart", "tty", "interactive"),
-        *("detach_keys", "stop_signal", "stop_timeout", "log_opt", "health_cmd"),
+        *("detach_keys", "stop_signal", "stop_timeout", "timeout", "log_opt", "health_cmd"),
         *("health_interval", "health_timeout", "health_start_period", "health_retries"),
     )
 )
@@ -69,6 +71,7 @@ def parse(settings: Settings) -> dict[str, Any]:
         "detach_keys": DETACH_KEYS if keys is None else (detach_keys(keys) and keys),
         "stop_signal": forms.signal("--stop-signal", given.get("stop_signal") or STOP_SIGNAL),
         "stop_timeout": whole("--stop-timeout", given.get("stop_timeout") or STOP_TIMEOUT),
+        "timeout": _seconds("--timeout", given.get("timeout")),
         "log": _log(given.get("log_opt") or ()),
         "health": _health(given),
     }
@@ -82,6 +85,11 @@ def _restart(text: str | None) -> dict[str, Any]:
     if colon and policy != "on-failure":
         raise SpecError("--restart", f"{text!r}: only on-failure takes a number")
     return {"policy": policy, "most": whole("--restart", most) if colon else 0}
+
+
+def _seconds(option: str, text: str | None) -> float:
+    """A duration, 0 where there is none."""
+    return 0.0 if text is None else forms.duration(option, text)
 
 
 def whole(option: str, text: str) -> int:
@@ -151,10 +159,9 @@ def _health(given: dict[str, Any]) -> dict[str, Any] | None:
 
     def seconds(word: str, default: str) -> float:
         value = given.get(f"health_{word}")
+        value = default if value is None else value
         option = f"--health-{word.replace('_', '-')}"
-        if value in ("0", "0s"):
-            return 0.0
-        return forms.duration(option, default if value is None else value)
+        return 0.0 if value in ("0", "0s") else forms.duration(option, value)
 
     interval = seconds("interval", "30s")
     if interval and interval < 0.1:

@@ -35,7 +35,7 @@ def execute(values: Values) -> int:
         os.close(pidfd)
     before = (container.directory.read("health.json") or {}).get("status")
     after = health.note(container, state, began, code, output)
-    if after != before:
+    if after not in (before, health.STARTING):
         life.journal(container, f"health_status: {after}")
     return 0 if code == 0 else 1
 

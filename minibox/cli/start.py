@@ -66,7 +66,11 @@ def start_attached(container: Resident, values: Values, *, stdin: bool) -> int:
     )
     with ending:
         talk.hold()
-        return 0 if talk.detached else exit_code(ending)
+        if talk.detached:
+            return 0
+        code = exit_code(ending)
+    life.forget_if_asked(container)
+    return code
 
 
 def exit_code(ending: Ending) -> int:

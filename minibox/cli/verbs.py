@@ -117,7 +117,7 @@ VERBS = (
         "exec",
         "minibox.cli.exec",
         "Run one more command in a container that runs.",
-        (*INSIDE, DETACH_KEYS),
+        INSIDE,
         ("CONTAINER", "COMMAND…"),
         completes="running",
     ),

@@ -38,6 +38,9 @@ def tie(spec: Spec, host: Host) -> Iterator[Op]:
 def wait(spec: Spec, host: Host) -> Iterator[Op]:
     """What only the parent can do, it does while the child waits here."""
     if spec.makes("user"):
+        if spec.monitor and not host.privileged:
+            # The stage is nobody's to look into, and its files in /proc are root's.
+            yield sc.prctl(sc.PR_SET_DUMPABLE, 1, why="for minibox to write the id maps")
         yield sc.gate(why="until minibox has written uid_map and gid_map")
     elif spec.guest:
         yield sc.gate(why="until minibox has moved it into the container's cgroup")

@@ -98,7 +98,10 @@ def check(spec: Spec, host: Host) -> None:
 
 
 def leave_python(spec: Spec, host: Host) -> Iterator[Op]:
-    """Only now, as root of the user namespace: an exec by an unmapped id loses all capabilities."""
+    """Only now, as root of the user namespace: an exec by an unmapped id loses all capabilities.
+    A monitor's child has done so before; its files in /proc are not needed any more."""
+    if spec.monitor and not host.privileged:
+        yield sc.prctl(sc.PR_SET_DUMPABLE, 0, why="nobody may look into the stage")
     if is_staged(spec, host) and not spec.joined and not spec.monitor:
         yield from stage(spec, host)
 

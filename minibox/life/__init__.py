@@ -9,12 +9,13 @@ understands: a start that was not committed never happened, what is half removed
 from minibox.life.create import build, create, journal
 from minibox.life.remove import after, gc, remove, rename
 from minibox.life.start import start
-from minibox.life.stop import kill, restart, stop, wait
+from minibox.life.stop import forget_if_asked, kill, restart, stop, wait
 
 __all__ = [
     "after",
     "build",
     "create",
+    "forget_if_asked",
     "gc",
     "journal",
     "kill",

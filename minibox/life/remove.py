@@ -11,14 +11,13 @@ from minibox.directory import SHORT, Damaged
 from minibox.errors import SpecError, StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
-from minibox.life.stop import KILL_PATIENCE, forbid_restart, stop_locked
+from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked
 from minibox.resident import MONITOR_PATIENCE, NS, RESTARTING, Resident, State
 from minibox.store import Store, is_name, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from minibox.directory import Data
 
@@ -50,9 +49,11 @@ def remove(container: Resident, *, force: bool = False) -> None:
             raise StateError(f"{name}: no such container")
         if force:
             _end_by_force(container)
+            if not container.directory.exists("lock"):
+                return  # a container with --rm: its end was its removal
         elif container.state().status in (resident.RUNNING, RESTARTING):
             raise StateError(f"container {name} is running\n  hint: minibox stop {name}, or rm -f")
-        _forget(container)
+        forget(container)
 
 
 def _end_by_force(container: Resident) -> None:
@@ -94,16 +95,6 @@ def _kill_by_monitor(container: Resident) -> None:
         time.sleep(0.005)
 
 
-def _forget(container: Resident) -> None:
-    try:
-        config: dict[str, Any] = container.config
-    except StateError:
-        config = {}
-    journal(container, "destroy")
-    with container.store.lock():
-        container.store.forget(container.id, config)
-
-
 def after(container: Resident, number: int) -> None:
     """What the monitor becomes when start `number` has ended: the policies for that."""
     with container.directory.lock(container.name):
@@ -111,7 +102,7 @@ def after(container: Resident, number: int) -> None:
         if state.run != number or state.is_running:
             return  # somebody was faster
         if config["remove"]:
-            _forget(container)
+            forget(container)
             return
         if container.directory.exists("stop") or not _wants_restart(config["restart"], state):
             return
@@ -152,7 +143,7 @@ def _sweep(container: Resident) -> Iterator[str]:
         state = container.state()
         if state.status == resident.EXITED:
             if container.config["remove"]:
-                _forget(container)
+                forget(container)
                 yield f"container {container.name}"
             elif directory.exists("attach"):
                 directory.remove("attach")

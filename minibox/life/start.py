@@ -144,6 +144,7 @@ def _watched(container: Resident, number: int, restarts: int) -> Monitor:
         log_size=config["log"]["max-size"],
         log_files=max(1, config["log"]["max-file"] - 1),
         interval=interval,
+        lifetime=int(config["timeout"] * 1000),
         delay=delay if config["restart"]["policy"] != "no" else 0,
         tick=_command(container, "healthcheck", container.id) if interval else (),
         ended=_command(container, "after", container.id, str(number)) if wants_end else (),

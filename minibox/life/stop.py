@@ -22,6 +22,10 @@ from minibox.resident import (
 )
 from minibox.syscalls import SIGKILL
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.directory import Data
+
 KILL_PATIENCE = 10.0
 
 
@@ -54,7 +58,9 @@ def stop_locked(container: Resident, timeout: float | None, signal: int | None) 
     finally:
         os.close(pidfd)
     journal(container, "stop")
-    return container.state()
+    ended = container.state()
+    _forget_if_asked(container)
+    return ended
 
 
 def kill(container: Resident, signal: int) -> None:
@@ -68,6 +74,7 @@ def kill(container: Resident, signal: int) -> None:
         journal(container, "kill", signal=str(signal))
         if signal == SIGKILL:
             _await(container, state, pidfd)
+            forget_if_asked(container)
     finally:
         os.close(pidfd)
 
@@ -156,3 +163,33 @@ def kill_monitor(container: Resident) -> None:
             pass
         finally:
             os.close(pidfd)
+
+
+def forget(container: Resident) -> None:
+    """Take everything of a container that does not run away. Its lock is held."""
+    try:
+        config: Data = container.config
+    except StateError:
+        config = {}
+    journal(container, "destroy")
+    with container.store.lock():
+        container.store.forget(container.id, config)
+
+
+def _forget_if_asked(container: Resident) -> None:
+    """With --rm: now, and not when the monitor's last command has its turn."""
+    if container.config["remove"]:
+        forget(container)
+
+
+def forget_if_asked(container: Resident) -> None:
+    """The same for who does not hold the lock; it may be gone already."""
+    if not container.config["remove"]:
+        return
+    try:
+        with container.directory.lock(container.name):
+            if container.directory.exists("config.json") and not container.state().is_running:
+                forget(container)
+    except StateError:
+        if container.directory.exists("config.json"):
+            raise
