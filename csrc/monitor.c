@@ -50,12 +50,13 @@
 #define MOST_CLIENTS 16
 #define CHUNK 8192
 #define PACKET 4097 // a client's: a byte that says what it is, and at most 4 KiB
-#define UPPER_FD 63 // minibox/monitor.py knows this number, too
-#define FIRST_KEPT 64
+#define UPPER_FD 9 // minibox/monitor.py knows this number, too
+#define FIRST_KEPT 10
 #define SHORT_LIFE 10000 // ms
 #define PATIENCE 10000 // ms for a client that takes nothing
-#define LAST_PATIENCE 2000 // the same, and a full disk's, when the container has ended
+#define LAST_PATIENCE 2000 // ms for a full disk when the container has ended
 #define DISK_RETRY 100 // ms
+#define ACCEPT_RETRY 500 // ms until the next client when there are no more fds
 #define HANGUP_RETRY 200 // ms until a terminal that nobody has open is looked at again
 
 struct pollfd {
@@ -93,6 +94,7 @@ static int dead; // the container's first process has ended
 static int32_t exit_status;
 static uint64_t dead_since; // ms
 static uint64_t disk_full_until; // ms
+static uint64_t deaf_until; // ms; no more clients can be accepted
 static long tick_pid;
 
 static uint64_t clock_ns(int clock) {
@@ -121,23 +123,27 @@ static void set_signal_mask(uint64_t mask) {
     sys6(SYS_RT_SIGPROCMASK, SIG_SETMASK, sys_address(&mask), 0, sizeof mask, 0, 0);
 }
 
-// Only what the monitor needs stays open, close-on-exec, and 0, 1, 2 are /dev/null.
-static void keep_fds(struct mb_monitor *m) {
+// Only what the monitor needs stays open, close-on-exec, and 0, 1, 2 are /dev/null. 0 or -errno.
+static long keep_fds(struct mb_monitor *m) {
     int32_t *kept[] = {&m->alive, &m->starter, &m->listener, &m->fds,
                        &m->input, &m->output,  &m->error,    &m->record};
+    int count = sizeof kept / sizeof *kept;
     int last = FIRST_KEPT - 1;
-    for (uint32_t k = 0; k < sizeof kept / sizeof *kept; k++) {
+    for (int k = 0; k < count; k++) {
         if (*kept[k] >= 0) {
             long fd =
                 sys6(SYS_FCNTL, (uint64_t)*kept[k], F_DUPFD_CLOEXEC, (uint64_t)last + 1, 0, 0, 0);
+            if (fd < 0) {
+                return fd;
+            }
             *kept[k] = (int32_t)fd;
-            last = fd > last ? (int)fd : last;
+            last = (int)fd;
         }
     }
     // A caller with many fds has strangers' among ours, so each number is looked at.
     for (int fd = 0; fd < last; fd++) {
         int is_kept = 0;
-        for (uint32_t k = 0; k < sizeof kept / sizeof *kept; k++) {
+        for (int k = 0; k < count; k++) {
             is_kept |= *kept[k] == fd;
         }
         if (!is_kept) {
@@ -152,6 +158,8 @@ static void keep_fds(struct mb_monitor *m) {
     do_not_block(m->output);
     do_not_block(m->error);
     do_not_block(m->listener);
+    // Nothing else gets the number where the upper layer belongs.
+    return sys6(SYS_DUP3, 0, UPPER_FD, O_CLOEXEC, 0, 0, 0);
 }
 
 // The child sends fds that only it can open: its terminal ('m') and its overlay's upper layer
@@ -258,6 +266,7 @@ static void accept_clients(const struct mb_monitor *m) {
     for (;;) {
         long fd = sys6(SYS_ACCEPT4, (uint64_t)m->listener, 0, 0, SOCK_FLAGS, 0, 0);
         if (fd < 0) {
+            deaf_until = fd == -EAGAIN ? 0 : now_ms() + ACCEPT_RETRY;
             return;
         }
         int k = 0;
@@ -353,17 +362,12 @@ static int read_chunk(int *fd, int stream) {
     return 1;
 }
 
-static int is_late(uint64_t since) {
-    uint64_t now = now_ms();
-    return now - since >= PATIENCE || (dead && now - dead_since >= LAST_PATIENCE);
-}
-
 static void log_chunk(void) {
     long r = log_write(&journal, chunk[0], chunk_time, chunk + 1, chunk_size, &chunk_logged);
     if ((r == -ENOSPC || r == -EDQUOT) && log_shed(&journal) == 0) {
         r = log_write(&journal, chunk[0], chunk_time, chunk + 1, chunk_size, &chunk_logged);
     }
-    if (r == 0 || (dead && is_late(dead_since))) {
+    if (r == 0 || (dead && now_ms() - dead_since >= LAST_PATIENCE)) {
         chunk_in_log = 1;
     } else {
         disk_full_until = now_ms() + DISK_RETRY;
@@ -385,7 +389,7 @@ static void deliver(void) {
                       MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
         if (n >= 0) {
             client->has_chunk = 1;
-        } else if (n != -EAGAIN || is_late(chunk_began)) {
+        } else if (n != -EAGAIN || now_ms() - chunk_began >= PATIENCE) {
             close_fd(&client->fd);
         } else {
             is_through = 0;
@@ -453,6 +457,9 @@ static uint64_t deadline(const struct mb_monitor *m, uint64_t next_tick) {
     if (master >= 0 && now < hung_up_until) {
         at = earlier(at, hung_up_until);
     }
+    if (now < deaf_until) {
+        at = earlier(at, deaf_until);
+    }
     return at;
 }
 
@@ -464,7 +471,7 @@ static int wait_for_something(const struct mb_monitor *m, int signals, uint64_t 
     short typing = typed_size ? POLLOUT : 0;
     n = add(polled, n, signals, POLLIN);
     n = add(polled, n, m->starter, POLLIN);
-    n = add(polled, n, m->listener, POLLIN);
+    n = add(polled, n, m->listener, now_ms() < deaf_until ? 0 : POLLIN);
     n = add(polled, n, m->fds, committed ? POLLIN : 0);
     n = add(polled, n, m->output, reading);
     n = add(polled, n, m->error, reading);
@@ -594,13 +601,15 @@ static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
     for (int k = 0; k < MOST_CLIENTS; k++) {
         clients[k].fd = -1;
     }
-    keep_fds(m);
-    uint64_t child_signal = 1ull << (SIGCHLD - 1);
-    long signals = sys6(SYS_SIGNALFD4, (uint64_t)-1, sys_address(&child_signal),
-                        sizeof child_signal, SOCK_FLAGS, 0, 0);
     journal.size_limit = m->log_size;
     journal.files = m->log_files;
-    if (signals < 0 || log_open(&journal) < 0) {
+    uint64_t child_signal = 1ull << (SIGCHLD - 1);
+    long r = keep_fds(m);
+    long signals = sys6(SYS_SIGNALFD4, (uint64_t)-1, sys_address(&child_signal),
+                        sizeof child_signal, SOCK_FLAGS, 0, 0);
+    r = r < 0 ? r : signals < 0 ? signals : log_open(&journal);
+    if (r < 0) {
+        plan->error = (int32_t)-r;
         undo(plan);
     }
     run_container(plan, m, (int)signals);

@@ -161,8 +161,8 @@ class Attached:
     def _take_output(self) -> bool:
         try:
             packet = self.connection.recv(PACKET)
-        except BlockingIOError:
-            return True
+        except (BlockingIOError, ConnectionResetError):
+            return True  # it went away with input of ours unread: its output is still there
         except OSError:
             return False
         if not packet:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from minibox.plan import Plan
     from minibox.spec import Spec
 
-UPPER_FD = 63  # where the monitor keeps the overlay's upper layer (csrc/monitor.c)
+UPPER_FD = 9  # where the monitor keeps the overlay's upper layer (csrc/monitor.c)
 COMMIT, UNDO = b"c", b"u"
 # How long an undone start may take to be gone; what is killed is gone in far less.
 GONE_WITHIN = 5.0
@@ -119,6 +119,7 @@ class Start:
             read, write = os.pipe2(os.O_CLOEXEC)
             inputs[inner], inputs[outer] = (read, write) if fd == 0 else (write, read)
             theirs += [read, write]
+            idmap.give(inputs[inner], self.spec)
         return theirs
 
     def go(self) -> None:

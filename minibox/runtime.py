@@ -12,7 +12,7 @@ from minibox import core, request, supervisor
 from minibox import host as hosts
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
-from minibox.resources import streams
+from minibox.resources import idmap, streams
 from minibox.spec import Record
 from minibox.syscalls import SIGKILL
 
@@ -208,6 +208,7 @@ class Container:
             if given == "pipe":
                 read, write = os.pipe2(os.O_CLOEXEC)
                 inputs[STREAMS[fd]], self._ends[fd] = (read, write) if fd == 0 else (write, read)
+                idmap.give(inputs[STREAMS[fd]], self.spec)
             elif given == "null":
                 inputs[STREAMS[fd]] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             elif isinstance(given, int):

@@ -51,6 +51,7 @@ def _names(verb: Verb, ctx: click.Context, text: str) -> list[CompletionItem]:
     from minibox.cli import completion
 
     given = list(ctx.params.get("args") or ())
+    cli.root = ctx.find_root().params.get("root") or cli.root
     if not verb.completes or (verb.name == "exec" and given):
         return [CompletionItem(text, type="file")]
     found = completion.names(verb, text)

@@ -17,6 +17,7 @@ from minibox.spec import IDMapping
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minibox.host import Host
+    from minibox.spec import Spec
 
 RANGE = 65536
 # Above what useradd hands out as subordinate ids, below 2^31, where some programs see a sign.
@@ -63,6 +64,14 @@ def write(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> 
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
+
+
+def give(fd: int, spec: Spec) -> None:
+    """Make a pipe of ours the container's user's: he may open /dev/stdout, which is it."""
+    for mapping in spec.uid_mappings:
+        inner = spec.user.uid - mapping.container_id
+        if 0 <= inner < mapping.size and os.geteuid() == 0:
+            os.fchown(fd, mapping.host_id + inner, -1)
 
 
 def userns(uid_map: bytes, gid_map: bytes) -> int:
