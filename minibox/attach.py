@@ -12,9 +12,11 @@ import select
 import socket
 import struct
 
-from minibox import core, signals
+from minibox import signals
 from minibox.errors import StateError
+from minibox.life.stop import is_spared, send
 from minibox.resources.console import window_size
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ class Keys:
 
 
 class Attached:
-    """The caller's streams and a container's. detached: the keys were typed; lost: signals that
-    ended the conversation."""
+    """The caller's streams and a container's. detached: it goes on without us. ended_by: the
+    signal by which the caller ended a PID 1 that the kernel spares, or 0."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class Attached:
         self.ends = ends  # the end of our stdin is the end of its stdin
         self.proxy = proxy
         self.detached = False
+        self.ended_by = 0
         self._is_typing = stdin
         self._unsent = b""
         self._saved: Any = None
@@ -226,9 +229,10 @@ class Attached:
         except StateError:
             return True
         try:
-            core.pidfd_send_signal(pidfd, signal)
-        except ProcessLookupError:
-            pass
+            if signal in signals.ENDING and is_spared(self.container, state, signal):
+                self.ended_by = signal
+                signal = SIGKILL
+            send(self.container, pidfd, signal)
         finally:
             os.close(pidfd)
         return True

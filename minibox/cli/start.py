@@ -10,6 +10,7 @@ from minibox import cli, life
 from minibox.cli import containers
 from minibox.errors import SpecError
 from minibox.resident import Ending
+from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,15 +69,15 @@ def start_attached(container: Resident, values: Values, *, stdin: bool) -> int:
         talk.hold()
         if talk.detached:
             return 0
-        code = exit_code(ending)
+        code = exit_code(ending, talk.ended_by)
     life.forget_if_asked(container)
     return code
 
 
-def exit_code(ending: Ending) -> int:
-    """Of the run that has come to its end. StateError when its monitor could not tell."""
+def exit_code(ending: Ending, ended_by: int) -> int:
+    """Of the run that has come to its end; `ended_by`: the signal that the caller meant."""
     state = ending.wait()
     assert state is not None
     if state.error:
         cli.say(f"the container has ended: {state.error}")
-    return state.exit_code
+    return 128 + ended_by if ended_by and state.signal == SIGKILL else state.exit_code

@@ -72,6 +72,7 @@ def start_locked(
             if ready:
                 ready(number)
             directory.write("run.json", _run(going, number, restarts))
+            journal(container, "start")  # before its end can be told
             going.commit()
         except BaseException:
             going.undo()
@@ -86,7 +87,6 @@ def start_locked(
         os.close(alive)
     if before.run:
         directory.remove(record(before.run))
-    journal(container, "start")
     return container.state()
 
 

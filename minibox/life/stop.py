@@ -48,12 +48,11 @@ def stop_locked(container: Resident, timeout: float | None, signal: int | None) 
     container.directory.write("stop", {"signal": signal})
     pidfd = container.open_pidfd(state)
     try:
-        spared = _has_own_pids(container) and not _has_init(container)
-        if timeout == 0 or (spared and signals.has_default(state.pid, signal)):
-            signal = SIGKILL  # the kernel spares PID 1 what it has no handler for
-        _send(container, pidfd, signal)
+        if timeout == 0 or is_spared(container, state, signal):
+            signal = SIGKILL
+        send(container, pidfd, signal)
         if signal != SIGKILL and not has_ended(pidfd, timeout):
-            _send(container, pidfd, SIGKILL)
+            send(container, pidfd, SIGKILL)
         _await(container, state, pidfd)
     finally:
         os.close(pidfd)
@@ -70,7 +69,7 @@ def kill(container: Resident, signal: int) -> None:
     try:
         if signal in (SIGKILL, container.config["stop_signal"]):
             container.directory.write("stop", {"signal": signal})
-        _send(container, pidfd, signal)
+        send(container, pidfd, signal)
         journal(container, "kill", signal=str(signal))
         if signal == SIGKILL:
             _await(container, state, pidfd)
@@ -79,7 +78,14 @@ def kill(container: Resident, signal: int) -> None:
         os.close(pidfd)
 
 
-def _send(container: Resident, pidfd: int, signal: int) -> None:
+def is_spared(container: Resident, state: State, signal: int) -> bool:
+    """Would the signal end it, if the kernel did not spare PID 1 what it has no handler for?"""
+    is_first = _has_own_pids(container) and not container.config["options"].get("init")
+    return is_first and signals.has_default(state.pid, signal)
+
+
+def send(container: Resident, pidfd: int, signal: int) -> None:
+    """Send a signal to the first process, if it has not ended."""
     if signal == SIGKILL and not _has_own_pids(container):
         signal = ORPHANED  # killed itself, the init could not end what the command has started
     try:
@@ -90,10 +96,6 @@ def _send(container: Resident, pidfd: int, signal: int) -> None:
 
 def _has_own_pids(container: Resident) -> bool:
     return "pid" in request.namespaces(container.config["options"])
-
-
-def _has_init(container: Resident) -> bool:
-    return bool(container.config["options"].get("init"))
 
 
 def _await(container: Resident, state: State, pidfd: int) -> None:
