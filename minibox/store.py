@@ -114,6 +114,7 @@ class Store:
             try:
                 self._link(f"{self.root}/names/{config['name']}", id_)
                 os.mkdir(fresh.path, 0o700)
+                fresh.mark("lock")  # a disk that is full later shall not keep it from being stopped
                 fresh.write("config.json", config)
                 os.rename(fresh.path, f"{self._containers}/{id_}")
             except OSError as error:
@@ -164,13 +165,17 @@ class Store:
             holder = self._named(name)
             if holder and holder != directory.id:
                 raise StateError(f"the name {name} is taken by container {holder[:SHORT]}")
-            old = config["name"]
+            old, link = config["name"], f"{self.root}/names/{name}"
             try:
-                self._link(f"{self.root}/names/{name}", directory.id)
+                self._link(link, directory.id)
                 directory.write("config.json", {**config, "name": name})
             except OSError as error:
-                raise said(error, self.root) from None
-            self._unlink(f"{self.root}/names/{old}", directory.id)
+                raise said(error, link) from None
+            except StateError:
+                self._unlink(link, directory.id)
+                raise
+            if old != name:
+                self._unlink(f"{self.root}/names/{old}", directory.id)
 
     def _unlink(self, path: str, id_: str) -> None:
         """Take a link away if it is this container's."""

@@ -45,7 +45,7 @@ def stop_locked(container: Resident, timeout: float | None, signal: int | None) 
     if timeout is None:
         timeout = config["stop_timeout"]
     signal = signal or config["stop_signal"]
-    container.directory.write("stop", {"signal": signal})
+    _mark(container)
     pidfd = container.open_pidfd(state)
     try:
         if timeout == 0 or is_spared(container, state, signal):
@@ -68,7 +68,7 @@ def kill(container: Resident, signal: int) -> None:
     pidfd = container.open_pidfd(state)
     try:
         if signal in (SIGKILL, container.config["stop_signal"]):
-            container.directory.write("stop", {"signal": signal})
+            _mark(container)
         send(container, pidfd, signal)
         journal(container, "kill", signal=str(signal))
         if signal == SIGKILL:
@@ -76,6 +76,12 @@ def kill(container: Resident, signal: int) -> None:
             forget_if_asked(container)
     finally:
         os.close(pidfd)
+
+
+def _mark(container: Resident) -> None:
+    """Its end is asked for: no policy starts it anew."""
+    if container.config["restart"]["policy"] != "no":
+        container.directory.mark("stop")
 
 
 def is_spared(container: Resident, state: State, signal: int) -> bool:
@@ -144,7 +150,7 @@ def restart(container: Resident, timeout: float | None = None) -> State:
 
 def forbid_restart(container: Resident) -> None:
     """Its monitor waits to start it anew: end the monitor."""
-    container.directory.write("stop", {"signal": SIGKILL})
+    _mark(container)
     kill_monitor(container)
 
 

@@ -70,6 +70,42 @@ PLANS = {
         ),
         ROOT_HOST,
     ),
+    "detached": (
+        spec(
+            root=s.Root(b"/srv/rootfs", overlay=True),
+            redirected=(0, 1, 2),
+            monitor=s.Monitor(
+                record=b"exit-1.json",
+                stdin=True,
+                ended=(b"/usr/bin/minibox", b"after"),
+                event=b'{"Action":"die"',
+            ),
+        ),
+        ROOT_HOST,
+    ),
+    "detached_terminal_rootless": (
+        spec(
+            uid_mappings=OWN_IDS, gid_mappings=OWN_IDS, terminal=s.Terminal(), monitor=s.Monitor()
+        ),
+        USER_HOST,
+    ),
+    "exec": (
+        spec(
+            root=None,
+            namespaces=(),
+            mounts=(),
+            hostname=None,
+            uid_mappings=(),
+            gid_mappings=(),
+            joined=tuple(
+                s.Join(kind, b"/proc/7/ns/" + kind.encode()) for kind in s.DEFAULT_NAMESPACES
+            ),
+            terminal=s.Terminal(),
+            user=s.User(5, 5),
+            guest=True,
+        ),
+        ROOT_HOST,
+    ),
 }  # fmt: skip
 
 
