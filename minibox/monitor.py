@@ -97,7 +97,7 @@ class Start:
             for fd in opened:
                 os.close(fd)
         # The child that we have made only makes the monitor, and ends.
-        os.waitid(os.P_PIDFD, self._child.pidfd, os.WEXITED)
+        core.await_end(self._child.pidfd)
         self.raise_failure()
 
     def _open(self, inputs: dict[str, int]) -> list[int]:

@@ -41,6 +41,7 @@ def stop_locked(container: Resident, timeout: float | None, signal: int | None) 
         forbid_restart(container)
         return container.state()
     if not state.is_running:
+        _mark(container)  # its monitor may be about to start it anew
         return state
     if timeout is None:
         timeout = config["stop_timeout"]

@@ -92,7 +92,7 @@ def make_userns(uid_map: bytes, gid_map: bytes) -> int:
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         child.go()
-        os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        core.await_end(child.pidfd)
         os.close(child.pidfd)
         child.left(1)
         child.close()
