@@ -20,6 +20,8 @@ from minibox.resources import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minibox.host import Host
     from minibox.plan import Plan
     from minibox.spec import Spec
@@ -136,8 +138,8 @@ class Start:
         self._wait(child.left)
         self.raise_failure()
 
-    def _wait(self, happened: object) -> None:
-        while not happened(0.1):  # type: ignore[operator]
+    def _wait(self, happened: Callable[[float], bool]) -> None:
+        while not happened(0.1):
             self.raise_failure()
             if self._is_gone(0):
                 self.raise_failure()

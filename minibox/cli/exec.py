@@ -20,82 +20,88 @@ if TYPE_CHECKING:
 
 
 def execute(values: Values) -> int:
-    name, *args = values["args"]
-    container = containers.find(name)
+    container = containers.find(values["args"][0])
     state = container.state()
     pidfd = container.open_pidfd(state)
     try:
-        if values.get("detach"):
-            return leave(container, state, pidfd, args, values)
-        return hold(container, state, pidfd, args, values)
+        one = Exec(container, state, pidfd, values)
+        return one.leave() if values.get("detach") else one.hold()
     finally:
         os.close(pidfd)
 
 
-def hold(container: Resident, state: State, pidfd: int, args: list[str], values: Values) -> int:
-    """Run it with the caller's streams, and end as it ends."""
-    from minibox.resources.console import Streams, window_size
+class Exec:
+    """One command in a container, whose first process `pidfd` names."""
 
-    here = host.probe()
-    terminals = tuple(fd for fd in range(3) if os.isatty(fd))
-    wants_pty = run.wants_pty(values, terminals)
-    spec = inside.build(
-        container,
-        state,
-        args,
-        here,
-        env=values.get("env") or (),
-        env_file=values.get("env_file") or (),
-        workdir=values.get("workdir"),
-        user=values.get("user"),
-        terminal=Terminal(*window_size(0), terminals) if wants_pty else None,
-        redirected=() if wants_pty else terminals,
-    )
-    streams = Streams(terminals, pty=wants_pty) if terminals else None
-    try:
-        outcome = foreground.run(
-            spec,
-            compile(spec, here),
-            here,
-            streams=streams,
-            timeout=None,
-            show=run.show_trace if values.get("trace") else None,
-            inputs={slots.MEMBER: pidfd},
-            prepare=lambda pid: join(pid, state, pidfd, container),
+    def __init__(self, container: Resident, state: State, pidfd: int, values: Values) -> None:
+        self.container = container
+        self.state = state
+        self.pidfd = pidfd
+        self.values = values
+        self.host = host.probe()
+        self.asked = {
+            "env": values.get("env") or (),
+            "env_file": values.get("env_file") or (),
+            "workdir": values.get("workdir"),
+            "user": values.get("user"),
+        }
+
+    def hold(self) -> int:
+        """Run it with the caller's streams, and end as it ends."""
+        terminals = tuple(fd for fd in range(3) if os.isatty(fd))
+        wants_pty = run.wants_pty(self.values, terminals)
+        terminal, streams = None, None
+        if terminals:
+            from minibox.resources.console import Streams, window_size
+
+            streams = Streams(terminals, pty=wants_pty)
+            terminal = Terminal(*window_size(0), terminals) if wants_pty else None
+        redirected = () if wants_pty else terminals
+        spec = inside.build(
+            self.container,
+            self.state,
+            self.values["args"][1:],
+            self.host,
+            terminal=terminal,
+            redirected=redirected,
+            **self.asked,
         )
-    finally:
-        if streams:
-            streams.close()
-    return outcome.exit_code
+        try:
+            outcome = foreground.run(
+                spec,
+                compile(spec, self.host),
+                self.host,
+                streams=streams,
+                timeout=None,
+                show=run.show_trace if self.values.get("trace") else None,
+                inputs={slots.MEMBER: self.pidfd},
+                prepare=self.join,
+            )
+        finally:
+            if streams:
+                streams.close()
+        return outcome.exit_code
 
+    def leave(self) -> int:
+        """Set it going, and leave it to the container."""
+        spec = inside.build(
+            self.container,
+            self.state,
+            self.values["args"][1:],
+            self.host,
+            redirected=(0, 1, 2),
+            supervised=False,
+            **self.asked,
+        )
+        plan = compile(spec, self.host)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        inputs: dict[str, int] = {slots.MEMBER: self.pidfd, **dict.fromkeys(slots.STDIO, null)}
+        process = supervisor.start(spec, plan, self.host, plan.encode(), inputs, self.join)
+        process.started()
+        return 0
 
-def join(pid: int, state: State, pidfd: int, container: Resident) -> None:
-    """Into the container's cgroups; it must still be the same container then."""
-    cgroup.join(pid, state.pid)
-    if has_ended(pidfd, 0):
-        raise StateError(f"container {container.name} is not running")
-
-
-def leave(container: Resident, state: State, pidfd: int, args: list[str], values: Values) -> int:
-    """Set it going and leave it to the container."""
-    here = host.probe()
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    spec = inside.build(
-        container,
-        state,
-        args,
-        here,
-        env=values.get("env") or (),
-        env_file=values.get("env_file") or (),
-        workdir=values.get("workdir"),
-        user=values.get("user"),
-        redirected=(0, 1, 2),
-        supervised=False,
-    )
-    plan = compile(spec, here)
-    inputs: dict[str, int] = {slots.MEMBER: pidfd, **dict.fromkeys(slots.STDIO, null)}
-    process = supervisor.start(
-        spec, plan, here, plan.encode(), inputs, lambda pid: join(pid, state, pidfd, container)
-    )
-    process.started()
-    return 0
+    def join(self, pid: int) -> None:
+        """Into the container's cgroups; it must still be the same container after that."""
+        cgroup.join(pid, self.state.pid)
+        if has_ended(self.pidfd, 0):
+            raise StateError(f"container {self.container.name} is not running")
