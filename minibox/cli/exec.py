@@ -15,6 +15,8 @@ from minibox.spec import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minibox.cli.containers import Values
     from minibox.resident import Resident, State
 
@@ -39,7 +41,7 @@ class Exec:
         self.pidfd = pidfd
         self.values = values
         self.host = host.probe()
-        self.asked = {
+        self.asked: dict[str, Any] = {
             "env": values.get("env") or (),
             "env_file": values.get("env_file") or (),
             "workdir": values.get("workdir"),
