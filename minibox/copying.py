@@ -24,6 +24,7 @@ import warnings
 from minibox import core
 from minibox import syscalls as sc
 from minibox.errors import MiniboxError, SpecError, StateError, one_line
+from minibox.numbers import NUMBERS
 from minibox.resources import idmap
 from minibox.resources.archive import CHUNK, PATH_MAX, Torn
 from minibox.resources.packing import PLACE, Packing, write
@@ -300,9 +301,9 @@ def _enter(place: Place, fds: set[int], parent: int) -> None:
     _close_all_but((fds | {root, userns}) - {-1})
     if userns < 0 and os.geteuid():
         _make_userns()
-    core.syscall(sc.NUMBERS["prctl"], sc.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    core.syscall(NUMBERS["prctl"], sc.PR_SET_DUMPABLE, 0, 0, 0, 0)
     if userns >= 0:
-        core.syscall(sc.NUMBERS["setns"], userns, sc.CLONE_NEWUSER)
+        core.syscall(NUMBERS["setns"], userns, sc.CLONE_NEWUSER)
         _become_root()
         os.close(userns)
     os.fchdir(root)
@@ -312,8 +313,8 @@ def _enter(place: Place, fds: set[int], parent: int) -> None:
     _shut_imports()
     _drop_capabilities()
     # Last: a change of ids undoes both.
-    core.syscall(sc.NUMBERS["prctl"], sc.PR_SET_DUMPABLE, 0, 0, 0, 0)
-    core.syscall(sc.NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    core.syscall(NUMBERS["prctl"], sc.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         raise StateError("minibox has ended")
 
@@ -333,14 +334,14 @@ def _close_all_but(fds: set[int]) -> None:
     first = FIRST_FREE
     for fd in [*sorted(fds), LAST]:
         if fd > first:
-            core.syscall(sc.NUMBERS["close_range"], first, fd - 1, 0)
+            core.syscall(NUMBERS["close_range"], first, fd - 1, 0)
         first = fd + 1
 
 
 def _make_userns() -> None:
     """Without privilege only root of a user namespace may chroot: one in which the caller is it."""
     uid, gid = os.geteuid(), os.getegid()
-    core.syscall(sc.NUMBERS["unshare"], sc.CLONE_NEWUSER)
+    core.syscall(NUMBERS["unshare"], sc.CLONE_NEWUSER)
     maps = b"0 %d 1\n" % uid, b"0 %d 1\n" % gid
     idmap.write(os.getpid(), *maps, deny_setgroups=True)
 
@@ -365,7 +366,7 @@ def _drop_capabilities() -> None:
     """All that a file's owner does not need; a way out of a chroot needs CAP_SYS_CHROOT, say."""
     kept = sum(1 << CAPABILITIES.index(name) for name in KEPT_CAPABILITIES)
     head = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-    core.syscall(sc.NUMBERS["capset"], head, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
+    core.syscall(NUMBERS["capset"], head, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
 
 
 def _made_by_the_kernel() -> set[int]:

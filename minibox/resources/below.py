@@ -13,6 +13,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
+from minibox.numbers import NUMBERS
 
 RESOLVE = sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_SYMLINKS | sc.RESOLVE_NO_MAGICLINKS
 # What a path gives that is no longer, or not, what it was taken for.
@@ -27,7 +28,7 @@ def open_directory(top: int, path: bytes, flags: int = os.O_RDONLY) -> int:
     how = struct.pack("=QQQ", flags | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE)
     while True:
         try:
-            return core.syscall(sc.NUMBERS["openat2"], top, (path or b".") + b"\0", how, len(how))
+            return core.syscall(NUMBERS["openat2"], top, (path or b".") + b"\0", how, len(how))
         except InterruptedError:
             continue
 
