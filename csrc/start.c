@@ -34,9 +34,12 @@ static char *append_number(char *buffer, char *at, int number) {
     return append(buffer, at, text);
 }
 
-static int is_there(const char *path, int mode) {
-    return sys6(SYS_FACCESSAT, (uint64_t)AT_FDCWD, sys_address(path), (uint64_t)mode, 0, 0, 0) == 0;
+static int is_below(int directory, const char *path, int mode) {
+    return sys6(SYS_FACCESSAT, (uint64_t)directory, sys_address(path), (uint64_t)mode, 0, 0, 0) ==
+           0;
 }
+
+static int is_there(const char *path, int mode) { return is_below(AT_FDCWD, path, mode); }
 
 static _Noreturn void fail(const char *text) {
     const char *end = text;
@@ -108,6 +111,9 @@ _Noreturn void mb_start(const long *stack) {
     const char **argv = (const char **)(uintptr_t)memory;
     const char **next = argv;
 
+    if (is_below(0, ".", F_OK)) {
+        fail("minibox: stdin is a directory\n"); // the interpreter would not start, and say more
+    }
     find_directory();
     int minor = find_package();
     find_python(minor);

@@ -170,3 +170,12 @@ def test_asked_to_end_twice_it_is_ended(rootfs):
         assert minibox.stdout.readline() == b"asked\n"
         minibox.terminate()
         assert minibox.wait(10) == 137
+
+
+def test_a_directory_as_stdin_is_one_message(cli, rootfs, tmp_path):
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        done = cli("run", rootfs, "/bin/true", stdin=directory)
+    finally:
+        os.close(directory)
+    assert (done.returncode, done.stderr) == (125, b"minibox: stdin is a directory\n")

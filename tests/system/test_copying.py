@@ -577,15 +577,6 @@ def test_a_stream_that_is_none(box, data):
     assert box.sh("ls -A /mnt") == ""
 
 
-def test_a_stdin_that_cannot_be_read(box):
-    directory = os.open("/", os.O_RDONLY)
-    try:
-        code, _, errors = finish(box.python("in", "/mnt", stdin=directory))
-    finally:
-        os.close(directory)
-    assert (code, errors) == (125, "minibox: the tar stream: Is a directory\n")
-
-
 def test_a_stream_needs_a_directory(box):
     for path in ("/etc/passwd", "/nope"):
         code, _, errors = finish(box.python("in", path), input=tar(("f", b"x", {})))
