@@ -577,6 +577,15 @@ def test_a_stream_that_is_none(box, data):
     assert box.sh("ls -A /mnt") == ""
 
 
+def test_a_stdin_that_cannot_be_read(box):
+    unreadable = os.open("/dev/null", os.O_WRONLY)
+    try:
+        code, _, errors = finish(box.python("in", "/mnt", stdin=unreadable))
+    finally:
+        os.close(unreadable)
+    assert (code, errors) == (125, "minibox: the tar stream: Bad file descriptor\n")
+
+
 def test_a_stream_needs_a_directory(box):
     for path in ("/etc/passwd", "/nope"):
         code, _, errors = finish(box.python("in", path), input=tar(("f", b"x", {})))
