@@ -34,9 +34,8 @@ static char *append_number(char *buffer, char *at, int number) {
     return append(buffer, at, text);
 }
 
-static int is_below(int directory, const char *path, int mode) {
-    return sys6(SYS_FACCESSAT, (uint64_t)directory, sys_address(path), (uint64_t)mode, 0, 0, 0) ==
-           0;
+static int is_below(int place, const char *path, int mode) {
+    return sys6(SYS_FACCESSAT, (uint64_t)place, sys_address(path), (uint64_t)mode, 0, 0, 0) == 0;
 }
 
 static int is_there(const char *path, int mode) { return is_below(AT_FDCWD, path, mode); }
