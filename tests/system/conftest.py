@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from minibox.cli import shown
+from minibox.resident import Resident, residents
+from minibox.store import Store
+
 COMMAND = Path(sys.executable).with_name("minibox")
 
 
@@ -115,3 +119,137 @@ def until():
         return value
 
     return poll
+
+
+SLEEP = ("sleep", "1000")
+
+
+class Box:
+    """The containers below a --root of their own. `box("ps", "-a")` runs the command."""
+
+    def __init__(self, root, rootfs):
+        self.root = root
+        self.rootfs = rootfs
+        self._begun = []
+
+    def begin(self, *words, **how):
+        """Start the command and go on. It is killed with the test, if it is still there then."""
+        how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **how}
+        how.setdefault("stderr", subprocess.PIPE)
+        words = [word if isinstance(word, bytes) else str(word) for word in words]
+        process = subprocess.Popen([str(COMMAND), "--root", self.root, *words], **how)
+        self._begun.append(process)
+        return process
+
+    def finish(self, process, input=None):
+        """Its end, as a CompletedProcess; 60 s at most."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                stdout, stderr = process.communicate(input, timeout=0.05)
+            except subprocess.TimeoutExpired:
+                input = None  # it is on its way
+                reap_guests()
+                assert time.monotonic() < deadline, f"it does not end: {process.args}"
+            else:
+                return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def __call__(self, *words, input=None, **how):
+        if input is not None:
+            how["stdin"] = subprocess.PIPE
+        return self.finish(self.begin(*words, **how), input)
+
+    def do(self, *words, **how):
+        """It must succeed and say nothing on stderr; what it prints, as text."""
+        done = self(*words, **how)
+        assert (done.returncode, done.stderr) == (0, b""), done
+        return os.fsdecode(done.stdout).removesuffix("\n")
+
+    def refused(self, *words, code=125, **how):
+        """It must fail with one message and print nothing; the message."""
+        done = self(*words, **how)
+        lines = os.fsdecode(done.stderr).splitlines()
+        assert (done.returncode, done.stdout) == (code, b""), done
+        assert lines and lines[0].startswith("minibox: "), done
+        assert all(line.startswith("  ") for line in lines[1:]), done
+        assert "internal error" not in lines[0], done
+        return "\n".join(lines)
+
+    def run(self, *options, command=SLEEP, name="c", root=None):
+        """A container that runs detached; its name."""
+        self.do("run", "-d", "--name", name, *options, root or self.rootfs, *command)
+        return name
+
+    def create(self, *options, command=SLEEP, name="c", root=None):
+        """A container that is not started; its name."""
+        self.do("create", "--name", name, *options, root or self.rootfs, *command)
+        return name
+
+    def resident(self, name="c"):
+        """The library's view of it, which costs no process."""
+        return Resident.find(Store(str(self.root)), name)
+
+    def inspect(self, name="c"):
+        """What `minibox inspect` says of it."""
+        resident = self.resident(name)
+        return shown.whole(resident, resident.state())
+
+    def state(self, name="c"):
+        """inspect's State."""
+        return self.inspect(name)["State"]
+
+    def status(self, name="c"):
+        return self.state(name)["Status"]
+
+    def names(self):
+        """Of all containers."""
+        return {resident.name for resident in residents(Store(str(self.root)))}
+
+    def files(self, name="c"):
+        """Its directory."""
+        return Path(self.resident(name).directory.path)
+
+    def log(self, name="c"):
+        """What it has written, as its log has it."""
+        return (self.files(name) / "log").read_bytes()
+
+    def close(self):
+        for process in self._begun:
+            if process.poll() is None:
+                process.kill()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    stream.close()
+            process.wait()
+        if Store(str(self.root)).ids():
+            done = self("rm", "--all", "--force")
+            assert (done.returncode, done.stderr) == (0, b""), done
+
+
+def reap_guests():
+    """Wait for processes of containers that are orphans of ours: elsewhere init does it. Their
+    container's PID 1 cannot end before (pid_namespaces(7))."""
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            numbers = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+            if len(numbers.split()) > 2:
+                os.waitpid(int(pid), os.WNOHANG)
+        except (FileNotFoundError, ProcessLookupError, ChildProcessError):
+            pass
+
+
+@pytest.fixture
+def box(tmp_path, rootfs):
+    """The test's own containers; they are removed at its end."""
+    box = Box(tmp_path / "state", rootfs)
+    yield box
+    box.close()
+
+
+@pytest.fixture(scope="module")
+def shared_box(tmp_path_factory, subreaper, rootfs):
+    """The same for the tests of a file together."""
+    box = Box(tmp_path_factory.mktemp("shared") / "state", rootfs)
+    yield box
+    box.close()
