@@ -248,8 +248,18 @@ def box(tmp_path, rootfs):
 
 
 @pytest.fixture(scope="module")
-def shared_box(tmp_path_factory, subreaper, rootfs):
-    """The same for the tests of a file together."""
+def shared_box(request, tmp_path_factory, subreaper, rootfs):
+    """The same for the tests of a file together, which `furnish(box)` of that file fills."""
     box = Box(tmp_path_factory.mktemp("shared") / "state", rootfs)
+    request.module.furnish(box)
     yield box
     box.close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """What tests share is there before the guard against leaks looks for the first time."""
+    for item in items:
+        if "shared_box" in item.fixturenames:
+            item.fixturenames.remove("shared_box")
+            item.fixturenames.insert(0, "shared_box")
