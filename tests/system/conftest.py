@@ -213,6 +213,18 @@ class Box:
         """What it has written, as its log has it."""
         return (self.files(name) / "log").read_bytes()
 
+    def settle(self):
+        """Wait until the monitors of what has ended are gone and reaped."""
+        running = {resident.state().monitor for resident in residents(Store(str(self.root)))} - {0}
+        deadline = time.monotonic() + 10
+        while set(children()) - running:
+            assert time.monotonic() < deadline
+            for pid in set(children()) - running:
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+
     def close(self):
         for process in self._begun:
             if process.poll() is None:
@@ -226,15 +238,21 @@ class Box:
             assert (done.returncode, done.stderr) == (0, b""), done
 
 
+def children():
+    """The pids of our children, orphans that have come to us among them."""
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
 def reap_guests():
     """Wait for processes of containers that are orphans of ours: elsewhere init does it. Their
     container's PID 1 cannot end before (pid_namespaces(7))."""
-    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+    for pid in children():
         try:
             status = Path(f"/proc/{pid}/status").read_text()
             numbers = next(line for line in status.splitlines() if line.startswith("NSpid:"))
             if len(numbers.split()) > 2:
-                os.waitpid(int(pid), os.WNOHANG)
+                os.waitpid(pid, os.WNOHANG)
         except (FileNotFoundError, ProcessLookupError, ChildProcessError):
             pass
 
@@ -252,8 +270,10 @@ def shared_box(request, tmp_path_factory, subreaper, rootfs):
     """The same for the tests of a file together, which `furnish(box)` of that file fills."""
     box = Box(tmp_path_factory.mktemp("shared") / "state", rootfs)
     request.module.furnish(box)
+    box.settle()
     yield box
     box.close()
+    box.settle()
 
 
 @pytest.hookimpl(trylast=True)

@@ -253,7 +253,7 @@ def test_a_policy_with_nothing_to_do_is_in_nobodys_way(box):
     """`wait` has said that it is over."""
     box.create("--restart", "on-failure", command=("true",))
     container = box.resident()
-    life.start(container)
+    box.do("start", "c")
     assert life.wait(container).exit_code == 0
     status = container.state().status
     box("rm", "-f", "c")
