@@ -31,6 +31,7 @@
 #define O_APPEND 02000
 #define O_NONBLOCK 04000
 #define O_CLOEXEC 02000000
+#define F_SETFD 2
 #define F_GETFL 3
 #define F_SETFL 4
 #define F_DUPFD_CLOEXEC 1030
@@ -51,6 +52,7 @@
 #define CHUNK 8192
 #define PACKET 4097 // a client's: a byte that says what it is, and at most 4 KiB
 #define UPPER_FD 9 // minibox/monitor.py knows this number, too
+#define ALIVE_FD 8 // minibox/life/remove.py knows this number, too
 #define FIRST_KEPT 10
 #define SHORT_LIFE 10000 // ms
 #define PATIENCE 10000 // ms for a client that takes nothing
@@ -158,7 +160,10 @@ static long keep_fds(struct mb_monitor *m) {
     do_not_block(m->output);
     do_not_block(m->error);
     do_not_block(m->listener);
-    // Nothing else gets the number where the upper layer belongs.
+    // Two have numbers that others know; nothing else gets the one where the upper layer belongs.
+    sys6(SYS_DUP3, (uint64_t)m->alive, ALIVE_FD, O_CLOEXEC, 0, 0, 0);
+    close_fd(&m->alive);
+    m->alive = ALIVE_FD;
     return sys6(SYS_DUP3, 0, UPPER_FD, O_CLOEXEC, 0, 0, 0);
 }
 
@@ -584,10 +589,10 @@ static void record_end(const struct mb_plan *plan, const struct mb_monitor *m) {
     int signal = status & 0x7f;
     int code = signal ? 128 + signal : (status >> 8) & 0xff;
     uint64_t time = clock_ns(CLOCK_REALTIME);
-    write_record(m, code, signal, time);
     if (m->journal) {
         append_event(m, code, time);
     }
+    write_record(m, code, signal, time); // from here on nobody needs this process
 }
 
 static void sleep_ms(uint32_t ms) {
@@ -626,6 +631,8 @@ static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
         if (now_ms() - began < SHORT_LIFE) {
             sleep_ms(m->delay);
         }
+        // Its successor holds the lock until it knows what is to be done.
+        sys6(SYS_FCNTL, (uint64_t)m->alive, F_SETFD, 0, 0, 0, 0);
         become(argv_of(m->ended), m);
     }
     sys_exit(0);

@@ -17,6 +17,8 @@ import os
 
 def one_line(text: str) -> str:
     """Text of the user's in a message: what cannot be printed, a newline say, is escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -87,7 +87,7 @@ class Start:
                 userns = idmap.make_userns(self.plan.uid_map, self.plan.gid_map)
                 inputs[slots.USERNS] = userns
                 opened.append(userns)
-            inputs.update(supervisor.inputs(self.plan, image, {}))
+            inputs = supervisor.inputs(self.plan, image, inputs)
             self._child = core.launch(image, self.plan.flags, inputs, staged=True)
         except core.LaunchError as error:
             from minibox import explain

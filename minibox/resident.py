@@ -113,12 +113,41 @@ class Resident:
         if end is None:
             return killed(**known)
         ended = {name: end[name] for name in ("exit_code", "signal", "finished")}
-        if alive and self._will_restart():
-            return State(RESTARTING, monitor=run["monitor"], **known, **ended)
-        return State(EXITED, **known, **ended)
+        state = State(EXITED, **known, **ended)
+        if alive and self.wants_restart(state):
+            return state.replace(status=RESTARTING, monitor=run["monitor"])
+        return state
 
-    def _will_restart(self) -> bool:
-        return self.config["restart"]["policy"] != "no" and not self.directory.exists("stop")
+    def wants_restart(self, state: State) -> bool:
+        """Does its policy start it anew, after it has ended so?"""
+        policy = self.config["restart"]
+        if policy["policy"] == "no" or self.directory.exists("stop"):
+            return False
+        if policy["policy"] != "on-failure":
+            return True
+        return state.exit_code != 0 and (not policy["most"] or state.restarts < policy["most"])
+
+    def end_monitor(self) -> None:
+        """SIGKILL for a monitor that has told the end of its container, if the process with its pid
+        is still the same one."""
+        run = self.directory.read("run.json") or {}
+        pid, began = run.get("monitor"), run.get("monitor_start_time")
+        if not isinstance(pid, int) or pid <= 0 or not began or run.get("boot_id") != boot_id():
+            return
+        if pid == os.getpid():
+            return  # we are what the monitor has become
+        try:
+            pidfd = core.pidfd_open(pid)
+        except OSError:
+            return
+        try:
+            if start_time(pid) == began:
+                core.pidfd_send_signal(pidfd, SIGKILL)
+                has_ended(pidfd, MONITOR_PATIENCE)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
 
     def open_pidfd(self, state: State) -> int:
         """A pidfd of its first process, which is the one that was started and no other: the pid
@@ -250,13 +279,19 @@ def start_time(pid: int) -> int:
         return 0
 
 
+_boot_id = ""
+
+
 def boot_id() -> str:
-    """Which boot of the machine this is (random(4))."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    """Which boot of the machine this is (random(4)); it does not change while we live."""
+    global _boot_id
+    if not _boot_id:
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                _boot_id = file.read().strip()
+        except OSError:
+            return ""
+    return _boot_id
 
 
 def uptime(state: State) -> float:

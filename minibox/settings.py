@@ -69,16 +69,21 @@ def parse(settings: Settings) -> dict[str, Any]:
         "tty": bool(given.get("tty")),
         "interactive": bool(given.get("interactive")),
         "detach_keys": DETACH_KEYS if keys is None else (detach_keys(keys) and keys),
-        "stop_signal": forms.signal("--stop-signal", given.get("stop_signal") or STOP_SIGNAL),
-        "stop_timeout": whole("--stop-timeout", given.get("stop_timeout") or STOP_TIMEOUT),
+        "stop_signal": forms.signal("--stop-signal", _or(given.get("stop_signal"), STOP_SIGNAL)),
+        "stop_timeout": whole("--stop-timeout", _or(given.get("stop_timeout"), STOP_TIMEOUT)),
         "timeout": _seconds("--timeout", given.get("timeout")),
         "log": _log(given.get("log_opt") or ()),
         "health": _health(given),
     }
 
 
+def _or(text: str | None, default: str) -> str:
+    """Only what is not given at all has a default: "" may be a mistake."""
+    return default if text is None else text
+
+
 def _restart(text: str | None) -> dict[str, Any]:
-    policy, colon, most = (text or "no").partition(":")
+    policy, colon, most = _or(text, "no").partition(":")
     if policy not in ("no", "always", "on-failure", "unless-stopped"):
         known = "no, on-failure[:N], always, unless-stopped"
         raise SpecError("--restart", f"{text!r} is none of {known}")
@@ -171,7 +176,7 @@ def _health(given: dict[str, Any]) -> dict[str, Any] | None:
         "interval": interval,
         "timeout": seconds("timeout", "30s") or 30.0,
         "start_period": seconds("start_period", "0s"),
-        "retries": whole("--health-retries", given.get("health_retries") or "3") or 3,
+        "retries": whole("--health-retries", _or(given.get("health_retries"), "3")) or 3,
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from minibox.directory import SHORT, Damaged, Directory, Lock, said
-from minibox.errors import StateError
+from minibox.errors import StateError, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,11 +73,13 @@ class Store:
         id_ = self._named(text)
         if id_:
             return self.directory(id_)
+        if _is_id(text) and os.path.isdir(f"{self._containers}/{text}"):
+            return self.directory(text)
         found = [id_ for id_ in self.ids() if id_.startswith(text)] if _is_hex(text) else []
         if len(found) > 1:
-            raise StateError(f"{text}: more than one container's id begins so")
+            raise StateError(f"{one_line(text)}: more than one container's id begins so")
         if not found:
-            raise StateError(f"{text}: no such container")
+            raise StateError(f"{one_line(text)}: no such container")
         return self.directory(found[0])
 
     def _named(self, name: str) -> str | None:
@@ -251,7 +253,7 @@ def _listed(path: str) -> list[str]:
 
 
 def _is_hex(text: str) -> bool:
-    return bool(text) and all(c in "0123456789abcdef" for c in text)
+    return bool(text) and not text.strip("0123456789abcdef")
 
 
 def _is_id(text: str) -> bool:

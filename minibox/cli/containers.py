@@ -90,6 +90,11 @@ def write_cidfile(values: Values, id_: str) -> None:
         raise SpecError("--cidfile", f"{path}: {error.strerror}") from None
 
 
+def remove_cidfile(values: Values) -> None:
+    if values.get("cidfile"):
+        os.unlink(values["cidfile"])
+
+
 def print_json(data: object) -> None:
     """For programs: indented, and a newline at the end."""
     import json

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from minibox import life
-from minibox.cli import create, start
+from minibox.cli import containers, create, start
 from minibox.errors import MiniboxError, SpecError
 
 TYPE_CHECKING = False
@@ -33,4 +33,5 @@ def execute(values: Values) -> int:
     except (MiniboxError, OSError):
         if not container.state().run:
             life.remove(container)  # it has never been one
+            containers.remove_cidfile(values)
         raise

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def execute(values: Values) -> int:
-    number = forms.signal("--signal", values.get("signal") or "KILL")
+    signal = values.get("signal")
+    number = forms.signal("--signal", "KILL" if signal is None else signal)
     names = containers.chosen(values, lambda container: container.state().is_running)
     return containers.each(names, lambda container: life.kill(container, number))

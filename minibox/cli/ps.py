@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from minibox.cli.containers import Values
 
     Found = tuple[Resident, State]
+    Test = Callable[[Resident, State], bool]
 
 COLUMNS = (
     ("CONTAINER ID", "ID"),
@@ -68,7 +69,10 @@ def print_table(found: list[Found], whole: bool) -> None:
 def select(values: Values) -> list[Found]:
     """The containers that are asked for, the newest first; one whose files are damaged is said
     and left out."""
-    tests = [_filter(text) for text in values.get("filters") or ()]
+    tests: dict[str, list[Test]] = {}
+    for text in values.get("filters") or ():
+        key, test = _filter(text)
+        tests.setdefault(key, []).append(test)
     last = settings.whole("--last", values["last"]) if values.get("last") else 0
     last = 1 if values.get("latest") else last
     asks_state = any(
@@ -80,7 +84,9 @@ def select(values: Values) -> list[Found]:
         try:
             state = container.state()
             is_shown = wants_all or state.status in (resident.RUNNING, resident.RESTARTING)
-            if is_shown and all(test(container, state) for test in tests):
+            if is_shown and all(
+                any(test(container, state) for test in alike) for alike in tests.values()
+            ):
                 found.append((container, state))
         except MiniboxError as error:
             if not _is_gone(container):
@@ -93,13 +99,14 @@ def _is_gone(container: Resident) -> bool:
     return not container.directory.files()
 
 
-def _filter(text: str) -> Callable[[Resident, State], bool]:
-    """docker's filters: id, name, label, status, exited, health, ancestor (the root)."""
+def _filter(text: str) -> tuple[str, Test]:
+    """docker's filters: id, name, label, status, exited, health, ancestor (the root). Of several
+    of one kind one must hold (all of the labels), and of each kind."""
     key, equals, value = text.partition("=")
     if not equals:
         raise SpecError("--filter", f"{text!r}: write KEY=VALUE")
     name, has_value, wanted = value.partition("=")
-    tests: dict[str, Callable[[Resident, State], bool]] = {
+    tests: dict[str, Test] = {
         "id": lambda it, _: it.id.startswith(value),
         "name": lambda it, _: value in it.name,
         "label": lambda it, _: (
@@ -114,4 +121,4 @@ def _filter(text: str) -> Callable[[Resident, State], bool]:
     }
     if key not in tests:
         raise SpecError("--filter", f"{key!r} is none of {', '.join(tests)}")
-    return tests[key]
+    return text if key == "label" else key, tests[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from minibox import life
 from minibox.cli import containers
+from minibox.resident import RESTARTING, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,5 +14,6 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     force = bool(values.get("force"))
-    names = containers.chosen(values, lambda container: force or not container.state().is_running)
+    still = (RUNNING, RESTARTING)
+    names = containers.chosen(values, lambda it: force or it.state().status not in still)
     return containers.each(names, lambda container: life.remove(container, force=force))

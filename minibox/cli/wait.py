@@ -13,5 +13,7 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     return containers.each(
-        values["args"], lambda container: print(life.wait(container).exit_code), say=False
+        values["args"],
+        lambda container: print(life.wait(container).exit_code, flush=True),
+        say=False,
     )

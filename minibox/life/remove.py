@@ -12,16 +12,15 @@ from minibox.errors import SpecError, StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
 from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked
-from minibox.resident import MONITOR_PATIENCE, NS, RESTARTING, Resident, State
+from minibox.resident import MONITOR_PATIENCE, NS, RESTARTING, Resident
 from minibox.store import Store, is_name, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from minibox.directory import Data
-
 LONG_LIFE = 10 * NS
+ALIVE_FD = 8  # csrc/monitor.c
 
 
 def rename(container: Resident, name: str) -> None:
@@ -98,23 +97,25 @@ def _kill_by_monitor(container: Resident) -> None:
 def after(container: Resident, number: int) -> None:
     """What the monitor becomes when start `number` has ended: the policies for that."""
     with container.directory.lock(container.name):
+        _let_go(container)
         config, state = container.reload(), container.state()
         if state.run != number or state.is_running:
             return  # somebody was faster
         if config["remove"]:
             forget(container)
-            return
-        if container.directory.exists("stop") or not _wants_restart(config["restart"], state):
-            return
-        lived_long = state.finished - state.began >= LONG_LIFE
-        start_locked(container, restarts=1 if lived_long else state.restarts + 1)
+        elif container.wants_restart(state):
+            lived_long = state.finished - state.began >= LONG_LIFE
+            start_locked(container, restarts=1 if lived_long else state.restarts + 1)
 
 
-def _wants_restart(policy: Data, state: State) -> bool:
-    if policy["policy"] in ("always", "unless-stopped"):
-        return True
-    has_failed = policy["policy"] == "on-failure" and state.exit_code != 0
-    return has_failed and (not policy["most"] or state.restarts < policy["most"])
+def _let_go(container: Resident) -> None:
+    """The monitor's lock, which has come down to us: what is to be done is certain now."""
+    try:
+        ours, theirs = os.fstat(ALIVE_FD), os.stat(container.directory.file("alive"))
+    except OSError:
+        return  # called by hand
+    if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
+        os.close(ALIVE_FD)
 
 
 def gc(store: Store) -> Iterator[str]:

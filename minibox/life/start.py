@@ -11,7 +11,7 @@ import time
 from minibox import host as hosts
 from minibox import monitor, resident
 from minibox.compile import compile
-from minibox.directory import Directory, try_lock
+from minibox.directory import Directory, put, try_lock
 from minibox.errors import StateError
 from minibox.life.create import DEFAULT_SIZE, build, journal
 from minibox.resident import RECORD_BYTES, Resident, State, record, start_time
@@ -61,6 +61,8 @@ def start_locked(
     number, directory, host = before.run + 1, container.directory, hosts.probe()
     spec = build(config, host, _watched(container, number, restarts), size)
     plan = compile(spec, host)
+    if before.status == resident.EXITED:
+        container.end_monitor()  # it has told the end, and would only look what is to be done
     alive = _hold(directory, "alive", container.name)
     place = os.open(directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -109,14 +111,7 @@ def _make_room(directory: Directory, number: int) -> None:
     """What the last run has left goes; the record of the end has its place before there is one."""
     for name in ("attach", "stop", "health.json"):
         directory.remove(name)
-    path = directory.file(record(number))
-    try:
-        with open(path, "wb", 0) as file:
-            if file.write(b" " * (RECORD_BYTES - 1) + b"\n") != RECORD_BYTES:
-                raise OSError(28, os.strerror(28))
-    except OSError as error:
-        directory.remove(record(number))
-        raise StateError(f"{path}: {error.strerror}") from None
+    put(directory.file(record(number)), b" " * (RECORD_BYTES - 1) + b"\n")
 
 
 def _run(going: monitor.Start, number: int, restarts: int) -> Data:

@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 import os
-import time
 
-from minibox import core, request, resident, signals
+from minibox import core, request, signals
 from minibox.compile.command import ORPHANED
 from minibox.errors import StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
 from minibox.resident import (
-    MONITOR_PATIENCE,
     RESTARTING,
     Ending,
     Resident,
     State,
     has_ended,
-    start_time,
 )
 from minibox.syscalls import SIGKILL
 
@@ -111,18 +108,6 @@ def _await(container: Resident, state: State, pidfd: int) -> None:
         if not has_ended(pidfd, KILL_PATIENCE):
             raise StateError(f"container {container.name} does not end")
         ending.wait()
-    await_monitor(container)
-
-
-def await_monitor(container: Resident) -> None:
-    """Until nothing of a container that has ended is alive, its monitor included. StateError."""
-    deadline = time.monotonic() + MONITOR_PATIENCE
-    while container.directory.is_alive():
-        if time.monotonic() > deadline:
-            raise StateError(f"container {container.name}: its monitor does not end")
-        if container.state().status == RESTARTING:
-            return
-        time.sleep(0.002)
 
 
 def wait(container: Resident) -> State:
@@ -152,26 +137,7 @@ def restart(container: Resident, timeout: float | None = None) -> State:
 def forbid_restart(container: Resident) -> None:
     """Its monitor waits to start it anew: end the monitor."""
     _mark(container)
-    kill_monitor(container)
-
-
-def kill_monitor(container: Resident) -> None:
-    """SIGKILL for the monitor, if the process with its pid is still the same one."""
-    run = container.directory.read("run.json") or {}
-    pid, began = run.get("monitor"), run.get("monitor_start_time")
-    if isinstance(pid, int) and pid > 0 and began and run.get("boot_id") == resident.boot_id():
-        try:
-            pidfd = core.pidfd_open(pid)
-        except OSError:
-            return
-        try:
-            if start_time(pid) == began:
-                core.pidfd_send_signal(pidfd, SIGKILL)
-                has_ended(pidfd, KILL_PATIENCE)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(pidfd)
+    container.end_monitor()
 
 
 def forget(container: Resident) -> None:

@@ -39,7 +39,6 @@ def every(usual: int) -> int:
 
 def preload() -> None:
     """Import what the verbs need, so that a command is a fork away."""
-    import minibox.life
     from minibox.cli import click_app, quick, verbs  # noqa: F401
 
     for verb in verbs.VERBS:
@@ -349,9 +348,41 @@ def _work(work, cases: list, pipe: int) -> None:
 
 # Whether one comes before or after a call that changes nothing makes no difference to anybody else.
 HARMLESS = frozenset(
-    "access brk clock_gettime clock_nanosleep close fstat getdents64 getegid geteuid getgid getpid getrandom gettid"
-    " getuid ioctl lseek lstat madvise mmap mprotect mremap munmap newfstatat pread64 prlimit64"
-    " poll read readlink rt_sigaction rt_sigreturn stat statx uname".split()
+    [
+        "access",
+        "brk",
+        "clock_gettime",
+        "clock_nanosleep",
+        "close",
+        "fstat",
+        "getdents64",
+        "getegid",
+        "geteuid",
+        "getgid",
+        "getpid",
+        "getrandom",
+        "gettid",
+        "getuid",
+        "ioctl",
+        "lseek",
+        "lstat",
+        "madvise",
+        "mmap",
+        "mprotect",
+        "mremap",
+        "munmap",
+        "newfstatat",
+        "pread64",
+        "prlimit64",
+        "poll",
+        "read",
+        "readlink",
+        "rt_sigaction",
+        "rt_sigreturn",
+        "stat",
+        "statx",
+        "uname",
+    ]
 )
 IMPORTED = re.compile(r'"[^"]*(/lib/python|\.so|\.pyc?\b)[^"]*"')
 
