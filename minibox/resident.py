@@ -52,6 +52,11 @@ class State(Record):
     def is_running(self) -> bool:
         return self.status == RUNNING
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Does nothing of it run, and nothing wait to start it?"""
+        return self.status not in (RUNNING, RESTARTING)
+
 
 class Resident:
     """One container."""

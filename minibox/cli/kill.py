@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 def execute(values: Values) -> int:
     signal = values.get("signal")
     number = forms.signal("--signal", "KILL" if signal is None else signal)
-    names = containers.chosen(values, lambda container: container.state().is_running)
+    names = containers.chosen(values, lambda it: not it.state().is_at_rest)
     return containers.each(names, lambda container: life.kill(container, number))

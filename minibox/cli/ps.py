@@ -83,7 +83,7 @@ def select(values: Values) -> list[Found]:
     for container in reversed(resident.residents(containers.store())):
         try:
             state = container.state()
-            is_shown = wants_all or state.status in (resident.RUNNING, resident.RESTARTING)
+            is_shown = wants_all or not state.is_at_rest
             if is_shown and all(
                 any(test(container, state) for test in alike) for alike in tests.values()
             ):

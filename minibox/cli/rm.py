@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from minibox import life
 from minibox.cli import containers
-from minibox.resident import RESTARTING, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +13,5 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     force = bool(values.get("force"))
-    still = (RUNNING, RESTARTING)
-    names = containers.chosen(values, lambda it: force or it.state().status not in still)
+    names = containers.chosen(values, lambda it: force or it.state().is_at_rest)
     return containers.each(names, lambda container: life.remove(container, force=force))

@@ -16,5 +16,5 @@ def execute(values: Values) -> int:
     seconds = None if timeout is None else float(settings.whole("--time", timeout))
     signal = values.get("signal")
     number = None if signal is None else forms.signal("--signal", signal)
-    names = containers.chosen(values, lambda container: container.state().is_running)
+    names = containers.chosen(values, lambda it: not it.state().is_at_rest)
     return containers.each(names, lambda container: life.stop(container, seconds, number))

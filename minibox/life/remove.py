@@ -50,7 +50,7 @@ def remove(container: Resident, *, force: bool = False) -> None:
             _end_by_force(container)
             if not container.directory.exists("lock"):
                 return  # a container with --rm: its end was its removal
-        elif container.state().status in (resident.RUNNING, RESTARTING):
+        elif not container.state().is_at_rest:
             raise StateError(f"container {name} is running\n  hint: minibox stop {name}, or rm -f")
         forget(container)
 

@@ -63,6 +63,10 @@ def stop_locked(container: Resident, timeout: float | None, signal: int | None) 
 def kill(container: Resident, signal: int) -> None:
     """Send a signal to its first process. StateError when it does not run."""
     state = container.state()
+    if state.status == RESTARTING and signal == SIGKILL:
+        with container.directory.lock(container.name):
+            forbid_restart(container)
+        return
     pidfd = container.open_pidfd(state)
     try:
         if signal in (SIGKILL, container.config["stop_signal"]):
