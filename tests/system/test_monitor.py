@@ -240,17 +240,19 @@ def kinds_of_fds(box):
 
 
 NEEDED = ["alive", "anon_inode", "exit-1.json", "log", "socket"]
+# The number of the upper layer is kept for it.
+NO_LAYER = "/dev/null"
 
 
 @pytest.mark.parametrize(
     ("option", "more"),
     [
-        ("--net=none", ["pipe", "pipe"]),
-        ("--init", ["pipe", "pipe"]),
-        ("--userns=host", ["pipe", "pipe"]),
-        ("-i", ["pipe", "pipe", "pipe"]),
-        ("-t", ["ptmx"]),
-        ("-it", ["ptmx"]),
+        ("--net=none", [NO_LAYER, "pipe", "pipe"]),
+        ("--init", [NO_LAYER, "pipe", "pipe"]),
+        ("--userns=host", [NO_LAYER, "pipe", "pipe"]),
+        ("-i", [NO_LAYER, "pipe", "pipe", "pipe"]),
+        ("-t", [NO_LAYER, "ptmx"]),
+        ("-it", [NO_LAYER, "ptmx"]),
         ("--overlay", ["/", "pipe", "pipe"]),  # the upper layer, for `diff`
     ],
 )
@@ -279,7 +281,7 @@ def test_it_holds_none_of_a_crowd_of_inherited_fds(box, option, until):
     script = "ls /proc/$$/fd; exec sleep 1000"
     words = ("run", "-d", "--name", "web", option, box.rootfs, "/bin/sh", "-c", script)
     box(*words, preexec_fn=crowd(200, 512), close_fds=False)
-    more = ["ptmx"] if option == "-t" else ["pipe", "pipe"]
+    more = [NO_LAYER, "ptmx"] if option == "-t" else [NO_LAYER, "pipe", "pipe"]
     until(lambda: kinds_of_fds(box) == sorted([*NEEDED, *more]))
     until(lambda: box.logs().split() == [b"0", b"1", b"2"])
 
@@ -295,9 +297,6 @@ def test_a_pipe_of_the_caller_comes_to_its_end(box):
         assert (len(out), errors) == (65, b"")
         assert pipe.read() == b""
     assert box.state()["Running"]
-
-
-LOSES_FDS = pytest.mark.xfail(strict=True, reason="the monitor loses its fds, and nobody is told")
 
 
 @pytest.mark.parametrize(
@@ -323,10 +322,7 @@ def test_with_few_fds_it_works_or_nothing_has_begun(box, limit):
             os.kill(pid, signal.SIGKILL)  # no command could
 
 
-HALF_DONE = pytest.mark.xfail(strict=True, reason="the byte that says undo commits the start")
-
-
-@pytest.mark.parametrize("inodes", [12, 13, 14, 15, pytest.param(16, marks=HALF_DONE), 17])
+@pytest.mark.parametrize("inodes", [12, 13, 14, 15, 16, 17])
 def test_a_start_that_cannot_be_written_down_is_undone(cli, rootfs, tmp_path, helper, inodes):
     """The disk has room for the files of a start, but for the last ones."""
     disk = tmp_path / "disk"
@@ -367,7 +363,6 @@ def test_the_callers_mask_and_directory_do_not_matter_to_it(box, tmp_path):
     assert box.directory().stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.xfail(strict=True, reason="waitid finds no child")
 def test_a_caller_that_ignores_the_end_of_its_children_can_start_one(box):
     """As daemons do; the kernel then reaps unseen."""
 
@@ -566,10 +561,6 @@ def test_the_record_is_of_one_size_and_no_other_is_left(box):
 # A time limit.
 
 
-NO_LIMIT = pytest.mark.xfail(strict=True, reason="--timeout is taken, and forgotten, with -d")
-
-
-@NO_LIMIT
 @pytest.mark.parametrize("option", ["--init", "-t"])
 def test_a_time_limit_holds_without_the_command_that_set_it(box, option):
     began = time.monotonic()
@@ -584,7 +575,6 @@ def test_a_time_limit_that_is_not_reached_does_nothing(box):
     assert box("wait", "web").stdout == b"3\n"
 
 
-@NO_LIMIT
 def test_the_time_limit_is_each_starts_own(box):
     box.run("exec sleep 1000", "--timeout=300ms")
     assert box("wait", "web", timeout=3).stdout == b"137\n"
@@ -643,7 +633,6 @@ def environment(pid):
     return dict(item.split(b"=", 1) for item in items)
 
 
-@pytest.mark.xfail(strict=True, reason="the path is that of minibox/, not of what holds it")
 def test_that_command_finds_this_installation(box, until):
     box.run("read go", "-i", "--rm")
     monitor = box.monitor()
@@ -665,7 +654,6 @@ def test_without_a_policy_it_becomes_nothing(box, until):
 # Health checks.
 
 
-@pytest.mark.xfail(strict=True, reason="the default of --health-start-period is refused")
 def test_it_checks_the_health_again_and_again(box, until):
     options = ("--health-interval=100ms", "--health-retries=2", "--tmpfs=/tmp")
     box.run("exec sleep 1000", "--health-cmd=cat /tmp/well", *options)
