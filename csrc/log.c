@@ -34,9 +34,18 @@ static const char *file_name(uint32_t number) {
     return name;
 }
 
+static long open_at(const char *path) {
+    return sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, sys_address(path),
+                O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600, 0, 0);
+}
+
+static long rename_file(const char *from, const char *to) {
+    return sys6(SYS_RENAMEAT, (uint64_t)AT_FDCWD, sys_address(from), (uint64_t)AT_FDCWD,
+                sys_address(to), 0, 0);
+}
+
 long log_open(struct log *log) {
-    long fd = sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, sys_address(file_name(0)),
-                   O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600, 0, 0);
+    long fd = open_at(file_name(0));
     if (fd < 0) {
         return fd;
     }
@@ -63,23 +72,23 @@ long log_shed(struct log *log) {
     return -ENOENT;
 }
 
-// log.1 becomes log.2 and so on, the last one goes. A new file only if the old one could leave.
+// log.1 becomes log.2 and so on, the last one goes. The new file is there before the old one
+// leaves: where it cannot be made, rotation waits.
 static void rotate(struct log *log) {
+    static const char fresh[] = ".log";
+    long fd = open_at(fresh);
+    if (fd < 0) {
+        return;
+    }
     char from[sizeof name];
     for (uint32_t k = log->files; k >= 1; k--) {
         text_put(from, file_name(k - 1))[0] = 0;
-        long r = sys6(SYS_RENAMEAT, (uint64_t)AT_FDCWD, sys_address(from), (uint64_t)AT_FDCWD,
-                      sys_address(file_name(k)), 0, 0);
-        if (r < 0 && k == 1) {
-            return;
-        }
+        rename_file(from, file_name(k));
     }
-    struct log fresh = *log;
-    if (log_open(&fresh) < 0) {
-        return; // what is written still goes to log.1
-    }
+    rename_file(fresh, file_name(0));
     sys6(SYS_CLOSE, (uint64_t)log->fd, 0, 0, 0, 0, 0);
-    *log = fresh;
+    log->fd = (int)fd;
+    log->size = 0;
 }
 
 static long flush(struct log *log) {

@@ -737,7 +737,6 @@ def test_on_a_full_disk_an_exit_code_is_written_down(disk, data):
     assert (state["Status"], state["ExitCode"], state["Error"]) == ("exited", 7, "")
 
 
-@pytest.mark.xfail(strict=True, reason="the file that says so has no room")
 @pytest.mark.parametrize("words", [("stop", "-t", "0"), ("kill",)])
 def test_on_a_full_disk_a_container_can_be_ended(disk, words):
     small = disk("size=128k")
@@ -784,7 +783,6 @@ def test_on_a_full_disk_a_start_is_refused(disk):
     small.box("start", "-a", "old")
 
 
-@pytest.mark.xfail(strict=True, reason="once the new file could not be made, it never is again")
 def test_where_no_file_can_be_made_rotation_waits(disk, until):
     """The disk has no inode left for a while; after that the limits hold again."""
     small = disk("size=16m,nr_inodes=40")
