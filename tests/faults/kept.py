@@ -27,6 +27,7 @@ STAY = ("/bin/sleep", "1000")
 EVERY = max(1, int(os.environ.get("MINIBOX_EVERY", "0") or 0))
 SAMPLED = "MINIBOX_EVERY" not in os.environ
 JOBS = min(4, len(os.sched_getaffinity(0)))
+MOST_SHOWN = 20  # problems
 PR_SET_CHILD_SUBREAPER = 36
 # What may be in a state directory without any container.
 FURNITURE = {"containers", "events", "events.1", "events.lock", "ids", "lock", "names"}
@@ -39,6 +40,7 @@ def every(usual: int) -> int:
 
 def preload() -> None:
     """Import what the verbs need, so that a command is a fork away."""
+    from minibox import life  # noqa: F401
     from minibox.cli import click_app, quick, verbs  # noqa: F401
 
     for verb in verbs.VERBS:
@@ -64,7 +66,8 @@ class Home:
         self, *words: object, under: tuple[str, ...] = (), timeout: float = 20.0
     ) -> subprocess.CompletedProcess:
         """What the command line does, in a process forked off this one: 5 ms, not 45. under: the
-        options of a strace of it, which begins where the interpreter has started."""
+        options of a strace of it, which begins where the interpreter has started, and which ends
+        with the command."""
         argv = self.line(*words)
         streams = [os.memfd_create("stdout"), os.memfd_create("stderr")]
         gate, opener = os.pipe()
@@ -73,10 +76,12 @@ class Home:
             os.close(opener)
             _be_the_command(argv[1:], gate, streams)
         os.close(gate)
-        tracer = _trace(pid, under) if under else None
+        tracer = attach_strace(pid, under) if under else None
         os.close(opener)
         code = _wait(pid, timeout)
         if tracer:
+            if "-f" in under:
+                tracer.terminate()  # the monitor lives on, without it
             tracer.communicate()
         out, err = (_contents(fd) for fd in streams)
         return subprocess.CompletedProcess(argv, code, out, err)
@@ -168,13 +173,13 @@ def _be_the_command(words: list[str], gate: int, streams: list[int]) -> None:
             io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), write_through=True) for fd in (1, 2)
         )
         cli.main(words)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it is said
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(99)
 
 
-def _trace(pid: int, options: tuple[str, ...]) -> subprocess.Popen:
+def attach_strace(pid: int, options: tuple[str, ...]) -> subprocess.Popen:
     """strace has the process when this returns."""
     argv = ["strace", *options, "-p", str(pid)]
     tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -301,7 +306,7 @@ def _is_a_guest(pid: int, first: int) -> bool:
 
 def in_parallel(work, cases: list, jobs: int = JOBS) -> list[str]:
     """work(case) -> problems, in processes of their own, which adopt what is orphaned below them;
-    all problems."""
+    the problems."""
     pipes = []
     pids = []
     for k in range(jobs):
@@ -322,6 +327,12 @@ def in_parallel(work, cases: list, jobs: int = JOBS) -> list[str]:
     return found
 
 
+def few(problems: list[str]) -> list[str]:
+    """The first of them, and how many there are."""
+    rest = len(problems) - MOST_SHOWN
+    return problems if rest <= 0 else [*problems[:MOST_SHOWN], f"and {rest} more"]
+
+
 def _work(work, cases: list, pipe: int) -> None:
     """In a child: never returns."""
     problems: list[str] = []
@@ -335,7 +346,7 @@ def _work(work, cases: list, pipe: int) -> None:
                 end(left)
         if mounts() != before:
             problems.append("mounts are left")
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it is said
         problems.append(traceback.format_exc())
         end(descendants())
     finally:
@@ -347,43 +358,12 @@ def _work(work, cases: list, pipe: int) -> None:
 # System calls.
 
 # Whether one comes before or after a call that changes nothing makes no difference to anybody else.
-HARMLESS = frozenset(
-    [
-        "access",
-        "brk",
-        "clock_gettime",
-        "clock_nanosleep",
-        "close",
-        "fstat",
-        "getdents64",
-        "getegid",
-        "geteuid",
-        "getgid",
-        "getpid",
-        "getrandom",
-        "gettid",
-        "getuid",
-        "ioctl",
-        "lseek",
-        "lstat",
-        "madvise",
-        "mmap",
-        "mprotect",
-        "mremap",
-        "munmap",
-        "newfstatat",
-        "pread64",
-        "prlimit64",
-        "poll",
-        "read",
-        "readlink",
-        "rt_sigaction",
-        "rt_sigreturn",
-        "stat",
-        "statx",
-        "uname",
-    ]
-)
+HARMLESS = {
+    "access", "brk", "clock_gettime", "clock_nanosleep", "close", "fstat", "getdents64", "getegid",
+    "geteuid", "getgid", "getpid", "getrandom", "gettid", "getuid", "ioctl", "lseek", "lstat",
+    "madvise", "mmap", "mprotect", "mremap", "munmap", "newfstatat", "poll", "pread64", "prlimit64",
+    "read", "readlink", "rt_sigaction", "rt_sigreturn", "stat", "statx", "uname",
+}  # fmt: skip
 IMPORTED = re.compile(r'"[^"]*(/lib/python|\.so|\.pyc?\b)[^"]*"')
 
 
