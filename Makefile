@@ -2,6 +2,7 @@
 # make test             every check and every test; as root, or with sudo
 # make check            the linters alone
 # make bench            speed against its peers, written to benchmarks/out/
+# make load             1,000 containers alive at once, written to benchmarks/out/
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -9,7 +10,7 @@ SOURCES := $(shell find minibox csrc rootfs/etc -type f -not -path '*__pycache__
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 export CMD
 .SILENT:
-.PHONY: run setup test check lint-c bench clean
+.PHONY: run setup test check lint-c bench load clean
 
 run: setup
 	if [ -n "$$CMD" ]; then exec $(BIN)/minibox run ./rootfs /bin/sh -c "$$CMD"; \
@@ -61,6 +62,9 @@ bench: setup
 	PYTHON=$(PYTHON) tools/setup bench </dev/null
 	$(PIP) install matplotlib
 	$(SUDO) $(BIN)/python benchmarks/bench.py
+
+load: setup
+	$(SUDO) $(BIN)/python benchmarks/load.py
 
 clean:
 	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c
