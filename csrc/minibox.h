@@ -66,7 +66,8 @@ enum {
 // the container's own, where it keeps `log`. 96 bytes.
 struct mb_monitor {
     int32_t alive; // a file whose lock says that the monitor lives
-    int32_t starter; // a socket: a byte commits the start, its end before that undoes it
+    int32_t
+        starter; // a socket: 'c' commits the start and is answered, its end before that undoes it
     int32_t listener; // a socket that clients attach to
     int32_t fds; // a socket on which the child sends its terminal and its upper layer
     int32_t input; // the pipe to stdin

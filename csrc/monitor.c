@@ -36,11 +36,13 @@
 #define F_SETFL 4
 #define F_DUPFD_CLOEXEC 1030
 #define SOCK_FLAGS (O_NONBLOCK | O_CLOEXEC)
+#define MSG_PEEK 2
 #define MSG_DONTWAIT 0x40
 #define MSG_NOSIGNAL 0x4000
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define POLLIN 1
 #define POLLOUT 4
+#define POLLHUP 0x10
 #define TIOCSWINSZ 0x5414
 #define PR_SET_PDEATHSIG 1
 #define PR_SET_DUMPABLE 4
@@ -70,6 +72,7 @@ struct pollfd {
 struct client {
     int fd; // -1: free
     int has_chunk;
+    int has_left; // but what it has typed waits to be heard
 };
 
 static struct client clients[MOST_CLIENTS];
@@ -240,6 +243,7 @@ static void hear_starter(struct mb_plan *plan, struct mb_monitor *m) {
     }
     committed = 1;
     began = now_ms();
+    sys6(SYS_WRITE, (uint64_t)m->starter, sys_address(&byte), 1, 0, 0, 0); // yes
     close_fd(&m->starter);
     if (m->fds >= 0) {
         receive_fds(m);
@@ -284,6 +288,7 @@ static void accept_clients(const struct mb_monitor *m) {
         }
         clients[k].fd = (int)fd;
         clients[k].has_chunk = 1; // it begins with the next one
+        clients[k].has_left = 0;
     }
 }
 
@@ -334,6 +339,18 @@ static void hear_client(const struct mb_plan *plan, struct mb_monitor *m, struct
         sys6(SYS_IOCTL, (uint64_t)master, TIOCSWINSZ, sys_address(window), 0, 0, 0);
     } else if (typed[0] == 'k' && committed && !dead) {
         kill_container(plan);
+    }
+}
+
+// While input waits nobody is heard, but who has gone and has left nothing makes room.
+static void look_after(struct client *client) {
+    char byte;
+    long n = sys6(SYS_RECVFROM, (uint64_t)client->fd, sys_address(&byte), 1,
+                  MSG_DONTWAIT | MSG_PEEK, 0, 0);
+    if (n > 0) {
+        client->has_left = 1;
+    } else if (n != -EAGAIN) {
+        close_fd(&client->fd);
     }
 }
 
@@ -425,8 +442,8 @@ static int pump(struct mb_monitor *m) {
     return 0;
 }
 
-static int add(struct pollfd *polled, int n, int fd, short events) {
-    if (fd < 0 || !events) {
+static int add_always(struct pollfd *polled, int n, int fd, short events) {
+    if (fd < 0) {
         return n;
     }
     polled[n].fd = fd;
@@ -435,10 +452,15 @@ static int add(struct pollfd *polled, int n, int fd, short events) {
     return n + 1;
 }
 
-static int is_ready(const struct pollfd *polled, int n, int fd) {
+static int add(struct pollfd *polled, int n, int fd, short events) {
+    return events ? add_always(polled, n, fd, events) : n;
+}
+
+// What poll has said of an fd; 0 where it was not asked.
+static short is_ready(const struct pollfd *polled, int n, int fd) {
     for (int k = 0; k < n; k++) {
-        if (fd >= 0 && polled[k].fd == fd && polled[k].revents) {
-            return 1;
+        if (fd >= 0 && polled[k].fd == fd) {
+            return polled[k].revents;
         }
     }
     return 0;
@@ -485,7 +507,9 @@ static int wait_for_something(const struct mb_monitor *m, int signals, uint64_t 
     for (int k = 0; k < MOST_CLIENTS; k++) {
         short wants = (short)((typed_size ? 0 : POLLIN) |
                               (chunk_size && !clients[k].has_chunk ? POLLOUT : 0));
-        n = add(polled, n, clients[k].fd, wants);
+        if (!clients[k].has_left || wants & POLLIN) {
+            n = add_always(polled, n, clients[k].fd, wants); // its end shows without asking
+        }
     }
     uint64_t at = deadline(m, next_tick);
     uint64_t now = now_ms();
@@ -517,7 +541,10 @@ static void turn(struct mb_plan *plan, struct mb_monitor *m, int signals, uint64
         pass_typed(m);
     }
     for (int k = 0; k < MOST_CLIENTS; k++) {
-        if (!typed_size && is_ready(polled, n, clients[k].fd)) {
+        short ready = is_ready(polled, n, clients[k].fd);
+        if (typed_size && ready & POLLHUP) {
+            look_after(&clients[k]);
+        } else if (!typed_size && ready) {
             hear_client(plan, m, &clients[k]);
         }
     }

@@ -170,9 +170,7 @@ class Attached:
             return False
         if not packet:
             return False
-        data = packet[1:]
-        while data:
-            data = data[os.write(2 if packet[0] == STDERR else 1, data) :]
+        _write(2 if packet[0] == STDERR else 1, packet[1:])
         return True
 
     def _take_input(self) -> None:
@@ -236,3 +234,14 @@ class Attached:
         finally:
             os.close(pidfd)
         return True
+
+
+def _write(fd: int, data: bytes) -> None:
+    """All of it, also where the caller's stream does not block."""
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()

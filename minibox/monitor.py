@@ -2,7 +2,7 @@
 """Starting a detached container: launch, id maps, gate, and the commit that lets it live on.
 
 Until `commit` nothing has happened: the monitor undoes the start when the process that starts it
-ends, closes the pipe between them, or calls `undo`.
+ends, closes the socket between them, or calls `undo`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from minibox.resources import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from minibox.host import Host
     from minibox.plan import Plan
     from minibox.spec import Spec
@@ -30,6 +28,8 @@ UPPER_FD = 9  # where the monitor keeps the overlay's upper layer (csrc/monitor.
 COMMIT, UNDO = b"c", b"u"
 # How long an undone start may take to be gone; what is killed is gone in far less.
 GONE_WITHIN = 5.0
+ANSWERED_WITHIN = 10.0
+KILLED = "the container's monitor has been killed"
 
 
 def _socketpair() -> tuple[int, int]:
@@ -105,7 +105,7 @@ class Start:
     def _open(self, inputs: dict[str, int]) -> list[int]:
         """The pipes; the fds that are not ours to keep."""
         theirs: list[int] = []
-        inputs[slots.STARTER], self._starter = os.pipe2(os.O_CLOEXEC)
+        inputs[slots.STARTER], self._starter = _socketpair()
         theirs.append(inputs[slots.STARTER])
         if self.spec.sends_fds:
             inputs[slots.FDS], inputs[slots.CONSOLE] = _socketpair()
@@ -125,25 +125,29 @@ class Start:
         return theirs
 
     def go(self) -> None:
-        """Do the parent's part, and wait until the command has been exec'd. SetupError."""
+        """Do the parent's part, and wait until the command has been exec'd. SetupError,
+        StateError."""
         child = self._launched
         try:
             if self.spec.makes("user"):
-                self._wait(child.arrived)
+                while not child.arrived(0.1):
+                    self._check(is_dead=child.left(0))
                 deny = not self._host.privileged
                 idmap.write(self.pid, self.plan.uid_map, self.plan.gid_map, deny_setgroups=deny)
                 child.go()
         except OSError as error:
             raise _said(error, "write the id maps") from None
-        self._wait(child.left)
-        self.raise_failure()
+        while not child.left(0.1):
+            self._check(is_dead=False)
+        self._check(is_dead=self.plan.steps[child.report().step].call != "execve")
 
-    def _wait(self, happened: Callable[[float], bool]) -> None:
-        while not happened(0.1):
-            self.raise_failure()
-            if self._is_gone(0):
-                self.raise_failure()
-                raise StateError("the container's monitor has been killed")
+    def _check(self, *, is_dead: bool) -> None:
+        """SetupError when a step has failed, StateError when somebody has been killed."""
+        self.raise_failure()
+        if is_dead:
+            raise StateError("the container's process has been killed while it was set up")
+        if self._is_gone(0):
+            raise StateError(KILLED)
 
     def raise_failure(self) -> None:
         """SetupError if a step of the plan has failed."""
@@ -153,15 +157,18 @@ class Start:
             raise explain.failure(self.plan, self.spec, self._launched.report())
 
     def _is_gone(self, timeout: float) -> bool:
-        """Has the monitor ended? Then nobody reads from the pipe."""
+        """Has the monitor ended? Then nobody has the other end."""
         poll = select.poll()
         poll.register(self._starter, 0)
         return bool(poll.poll(timeout * 1000))
 
     def commit(self) -> None:
         """From now on it lives without us. StateError when it does not live any more."""
-        if not self._tell(COMMIT):
-            raise StateError("the container's monitor has been killed")
+        poll = select.poll()
+        poll.register(self._starter, select.POLLIN)
+        is_told = self._tell(COMMIT) and bool(poll.poll(ANSWERED_WITHIN * 1000))
+        if not is_told or os.read(self._starter, 1) != COMMIT:
+            raise StateError(KILLED)
 
     def undo(self) -> None:
         """Nothing of it is left when this returns."""
@@ -171,7 +178,7 @@ class Start:
     def _tell(self, word: bytes) -> bool:
         try:
             os.write(self._starter, word)
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             return False
         return True
 

@@ -61,14 +61,15 @@ def parse(settings: Settings) -> dict[str, Any]:
     restart = _restart(given.get("restart"))
     if given.get("remove") and restart["policy"] != "no":
         raise SpecError("--restart", "a container that is removed at its end cannot be restarted")
-    keys = given.get("detach_keys")
+    keys = _or(given.get("detach_keys"), DETACH_KEYS)
+    detach_keys(keys)
     return {
         "labels": _labels(given.get("labels") or (), given.get("label_file") or ()),
         "remove": bool(given.get("remove")),
         "restart": restart,
         "tty": bool(given.get("tty")),
         "interactive": bool(given.get("interactive")),
-        "detach_keys": DETACH_KEYS if keys is None else (detach_keys(keys) and keys),
+        "detach_keys": keys,
         "stop_signal": forms.signal("--stop-signal", _or(given.get("stop_signal"), STOP_SIGNAL)),
         "stop_timeout": whole("--stop-timeout", _or(given.get("stop_timeout"), STOP_TIMEOUT)),
         "timeout": _seconds("--timeout", given.get("timeout")),

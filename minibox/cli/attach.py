@@ -34,4 +34,4 @@ def execute(values: Values) -> int:
             proxy=proxy == "true" and not config["tty"],
         )
         talk.hold()
-        return 0 if talk.detached else start.exit_code(ending, talk.ended_by)
+        return 0 if talk.detached else start.exit_code(container, ending, talk.ended_by)

@@ -8,7 +8,7 @@ import sys
 
 from minibox import cli, life
 from minibox.cli import containers
-from minibox.errors import SpecError
+from minibox.errors import SpecError, StateError
 from minibox.resident import Ending
 from minibox.syscalls import SIGKILL
 
@@ -69,13 +69,21 @@ def start_attached(container: Resident, values: Values, *, stdin: bool) -> int:
         talk.hold()
         if talk.detached:
             return 0
-        code = exit_code(ending, talk.ended_by)
+        code = exit_code(container, ending, talk.ended_by)
     life.forget_if_asked(container)
     return code
 
 
-def exit_code(ending: Ending, ended_by: int) -> int:
-    """Of the run that has come to its end; `ended_by`: the signal that the caller meant."""
+def exit_code(container: Resident, ending: Ending, ended_by: int) -> int:
+    """Of the run that has come to its end; `ended_by`: the signal that the caller meant. StateError
+    when it was not its end that ended the conversation."""
+    try:
+        os.close(container.open_pidfd(container.state()))
+    except StateError:
+        pass  # as it should be
+    else:
+        reason = "16 can be attached at most, and who takes nothing for 10 s is let go"
+        raise StateError(f"container {container.name} goes on without us: {reason}")
     state = ending.wait()
     assert state is not None
     if state.error:

@@ -296,7 +296,6 @@ def test_with_rm_its_code_is_told_and_it_goes(box, until, code):
     until(lambda: box.names() == [])
 
 
-@pytest.mark.xfail(reason="it is removed a moment after the command has ended")
 def test_with_rm_the_name_is_free_when_the_command_has_ended(box):
     for _ in range(5):
         box(*box.shell("true", "--rm"))
@@ -319,7 +318,6 @@ def unread(pipe):
     return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
 
 
-@pytest.mark.xfail(strict=True, reason="EAGAIN is taken for an error")
 def test_a_pipe_that_does_not_block_gets_everything(box, until):
     """Somebody has made the open file so; it may be a shell's terminal."""
     read, write = os.pipe()
@@ -334,7 +332,6 @@ def test_a_pipe_that_does_not_block_gets_everything(box, until):
     assert out == b"".join(b"%d\n" % k for k in range(1, 100_001))
 
 
-@pytest.mark.xfail(strict=True, reason="2 s after its end the monitor gives up, and nobody is told")
 def test_a_reader_that_is_slow_to_begin_misses_nothing(box):
     """More than a pipe takes, less than would hold the container back until somebody reads."""
     words = " ".join(box.line("run", "--name", "web", box.rootfs))
@@ -514,9 +511,6 @@ def test_sixteen_are_let_in_and_the_next_is_refused_without_harm(box, join, unti
     assert late.recv(1 << 16) == b"\x01bye\n"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="it waits for an end that does not come, and blames the monitor"
-)
 def test_who_is_refused_is_told(box, join):
     box.run("exec sleep 1000")
     clients = [join() for _ in range(MOST_CLIENTS)]
@@ -531,7 +525,6 @@ def test_who_is_refused_is_told(box, join):
     assert b"stuck" not in message
 
 
-@pytest.mark.xfail(strict=True, reason="nobody is heard while what was typed waits")
 def test_clients_that_have_gone_make_room_though_the_container_does_not_read(box, join):
     """What was typed waits in front of it for ever; whoever comes and goes is counted right."""
     box.run("exec sleep 1000", "-i")
@@ -645,7 +638,6 @@ def test_no_keys_for_who_wants_none(box, attach):
     assert user.is_as_before()
 
 
-@pytest.mark.xfail(strict=True, reason="config.json is to hold bytes")
 def test_no_keys_for_a_container_that_wants_none(box, attach):
     box.run(ECHO, "-it", "--detach-keys=")
     user = attach()
