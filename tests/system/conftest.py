@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -133,23 +134,26 @@ class Box:
         self.rootfs = rootfs
         self._begun = []
 
+    def words(self, *words):
+        """The command line."""
+        words = [word if isinstance(word, bytes) else str(word) for word in words]
+        return [str(COMMAND), "--root", str(self.root), *words]
+
     def begin(self, *words, **how):
         """Start the command and go on. It is killed with the test, if it is still there then."""
         how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **how}
         how.setdefault("stderr", subprocess.PIPE)
-        words = [word if isinstance(word, bytes) else str(word) for word in words]
-        process = subprocess.Popen([str(COMMAND), "--root", self.root, *words], **how)
+        process = subprocess.Popen(self.words(*words), **how)
         self._begun.append(process)
         return process
 
-    def finish(self, process, input=None, patience=60):
+    def finish(self, process, patience=60):
         """Its end, as a CompletedProcess; so many seconds at most."""
         deadline = time.monotonic() + patience
         while True:
             try:
-                stdout, stderr = process.communicate(input, timeout=0.05)
+                stdout, stderr = process.communicate(timeout=0.05)
             except subprocess.TimeoutExpired:
-                input = None  # it is on its way
                 reap_guests()
                 assert time.monotonic() < deadline, f"it does not end: {process.args}"
             else:
@@ -157,8 +161,11 @@ class Box:
 
     def __call__(self, *words, input=None, **how):
         if input is not None:
-            how["stdin"] = subprocess.PIPE
-        return self.finish(self.begin(*words, **how), input)
+            with tempfile.TemporaryFile() as file:
+                file.write(input)
+                file.seek(0)
+                return self.finish(self.begin(*words, stdin=file, **how))
+        return self.finish(self.begin(*words, **how))
 
     def do(self, *words, **how):
         """It must succeed and say nothing on stderr; what it prints, as text."""

@@ -22,7 +22,7 @@ def shell(script, *words):
 
 @pytest.fixture
 def said(box, tmp_path):
-    """`said()`: start the container, and what it has put into /out/said."""
+    """`said()`: start the container, and what it has put into /srv/said."""
     place = tmp_path / "out"
     place.mkdir()
 
@@ -31,7 +31,7 @@ def said(box, tmp_path):
         assert box.do("wait", name) == "0"
         return (place / "said").read_bytes()
 
-    start.options = ("-v", f"{place}:/out")
+    start.options = ("-v", f"{place}:/srv")
     return start
 
 
@@ -43,11 +43,11 @@ def test_relative_paths(box, said, tmp_path, rootfs):
     (tmp_path / "here" / "data" / "file").write_text("text")
     os.symlink(rootfs, tmp_path / "here" / "root")
     for volume in ("data:/mnt", "./data:/mnt:ro", "../here/data:/mnt"):
-        words = ("-v", volume, *said.options, "root", *shell("cat /mnt/file > /out/said"))
+        words = ("-v", volume, *said.options, "root", *shell("cat /mnt/file > /srv/said"))
         box.do("create", "--name", "c", *words, cwd=tmp_path / "here")
         assert said() == b"text"
         box.do("rm", "c")
-    box.do("create", "--name", "c", *said.options, ".", "sh", "-c", "pwd > /out/said", cwd=rootfs)
+    box.do("create", "--name", "c", *said.options, ".", "sh", "-c", "pwd > /srv/said", cwd=rootfs)
     assert said() == b"/\n"
 
 
@@ -65,7 +65,7 @@ def test_a_relative_path_against_a_directory_that_is_gone(box, tmp_path):
 def test_a_relative_place_to_join(box, said, helper, tmp_path):
     peer = helper("--net")
     options = ("--join=net=ns/net", *said.options)
-    script = "readlink /proc/self/ns/net > /out/said"
+    script = "readlink /proc/self/ns/net > /srv/said"
     words = ("--name", "c", *options, box.rootfs, *shell(script))
     box.do("create", *words, cwd=f"/proc/{peer.pid}")
     assert said().decode().strip() == os.readlink(f"/proc/{peer.pid}/ns/net")
@@ -103,7 +103,7 @@ def test_variables_by_name(box, said):
     env = {**os.environ, "GIVEN": "then", "EMPTY": ""}
     env.pop("UNKNOWN", None)
     options = ("-e", "GIVEN", "-e", "UNKNOWN", "-e", "EMPTY", "-e", "SET=value", *said.options)
-    script = 'echo "$GIVEN ${UNKNOWN-unset} ${EMPTY-unset} $SET" > /out/said'
+    script = 'echo "$GIVEN ${UNKNOWN-unset} ${EMPTY-unset} $SET" > /srv/said'
     box.do("create", "--name", "c", *options, box.rootfs, *shell(script), env=env)
     for value in ("now", "later"):
         os.environ["GIVEN"] = os.environ["UNKNOWN"] = value
@@ -116,7 +116,7 @@ def test_variables_by_name(box, said):
 def test_variables_from_a_file(box, said, tmp_path):
     (tmp_path / "env").write_text("A=1\n# B=2\n\nC\nD=x=y\n")
     options = ("--env-file", tmp_path / "env", "-e", "D=z", *said.options)
-    script = 'echo "$A ${B-unset} $C $D" > /out/said'
+    script = 'echo "$A ${B-unset} $C $D" > /srv/said'
     words = (*options, box.rootfs, *shell(script))
     box.do("create", "--name", "c", *words, env={**os.environ, "C": "then"})
     (tmp_path / "env").unlink()
@@ -126,7 +126,7 @@ def test_variables_from_a_file(box, said, tmp_path):
 
 def test_nothing_of_the_callers_environment_comes_by_itself(box, said):
     env = {**os.environ, "SECRET": "secret", "HOME": "/no/such", "TERM": "vt52"}
-    words = (*said.options, box.rootfs, *shell("env > /out/said"))
+    words = (*said.options, box.rootfs, *shell("env > /srv/said"))
     box.do("create", "--name", "c", *words, env=env)
     os.environ["SECRET"] = "secret"
     try:
@@ -140,9 +140,9 @@ def test_nothing_of_the_callers_environment_comes_by_itself(box, said):
 
 
 def test_the_host_name_is_the_id_unless_one_is_given(box, said):
-    box.create(*said.options, command=shell("hostname > /out/said"))
+    box.create(*said.options, command=shell("hostname > /srv/said"))
     assert said().decode().strip() == box.inspect()["Id"][:12]
-    box.create("-h", "given", *said.options, name="d", command=shell("hostname > /out/said"))
+    box.create("-h", "given", *said.options, name="d", command=shell("hostname > /srv/said"))
     assert said("d") == b"given\n"
 
 
@@ -151,14 +151,14 @@ def test_the_host_name_is_the_id_unless_one_is_given(box, said):
 
 def test_arguments_of_any_bytes(box, said):
     words = [BYTES, b"", b"-n", b" two words ", b"\n", "日本".encode(), b"\xed\xa0\x80", b'"\\']
-    box.create(*said.options, command=shell('printf "%s\\n" "$@" > /out/said', *words))
+    box.create(*said.options, command=shell('printf "%s\\n" "$@" > /srv/said', *words))
     assert said() == b"".join(word + b"\n" for word in words)
 
 
 def test_variables_of_any_bytes(box, said):
     variables = [b"A=" + BYTES, b"B\xff=\xfe", b"C=\n"]
     options = [word for item in variables for word in (b"-e", item)]
-    box.create(*options, *said.options, command=("cp", "/proc/self/environ", "/out/said"))
+    box.create(*options, *said.options, command=("cp", "/proc/self/environ", "/srv/said"))
     assert set(variables) <= set(said().split(b"\0"))
 
 
@@ -169,7 +169,7 @@ def test_names_of_volumes_of_any_bytes(box, said, tmp_path):
     with open(source + b"/file", "wb") as file:
         file.write(b"text")
     options = (b"-v", source + b":/mnt/" + name, *said.options, "--overlay")
-    box.create(*options, command=shell('cat "/mnt/$1/file" > /out/said', name))
+    box.create(*options, command=shell('cat "/mnt/$1/file" > /srv/said', name))
     assert said() == b"text"
     shown = json.loads(box.do("inspect", "c"))[0]
     assert os.fsencode(shown["HostConfig"]["Binds"][0]) == source + b":/mnt/" + name
@@ -178,7 +178,7 @@ def test_names_of_volumes_of_any_bytes(box, said, tmp_path):
 def test_a_root_of_any_bytes(box, said, tmp_path, rootfs):
     root = os.fsencode(tmp_path) + b"/\xffroot\n"
     os.symlink(rootfs, root)
-    box.create(*said.options, root=root, command=shell("pwd > /out/said"))
+    box.create(*said.options, root=root, command=shell("pwd > /srv/said"))
     assert said() == b"/\n"
     assert os.fsencode(box.inspect()["Rootfs"]) == root
 
@@ -205,7 +205,7 @@ def test_labels_of_any_bytes(box):
 
 def test_a_long_command_line(box, said):
     words = ["x" * 100_000] * 8
-    box.create(*said.options, command=shell("echo $# ${#8} > /out/said", *words))
+    box.create(*said.options, command=shell("echo $# ${#8} > /srv/said", *words))
     assert said() == b"8 100000\n"
 
 
@@ -223,7 +223,7 @@ def test_each_start_is_the_same(box, said, tmp_path):
     options = ("--init", "-w", "/tmp", "-u", "1000:33", "-h", "host", "--tmpfs", "/mnt:size=4k")
     script = "id; pwd; hostname; df -k /mnt | tail -1; cat /proc/self/uid_map; env"
     os.chmod(tmp_path / "out", 0o777)
-    box.create(*options, *said.options, command=shell(f"({script}) > /out/said"))
+    box.create(*options, *said.options, command=shell(f"({script}) > /srv/said"))
     first = said()
     assert b"uid=1000" in first
     assert b"/tmp\nhost\n" in first
