@@ -221,13 +221,14 @@ class Box:
         """What it has written, as its log has it."""
         return (self.files(name) / "log").read_bytes()
 
-    def settle(self):
-        """Wait until the monitors of what has ended are gone and reaped."""
-        running = {resident.state().monitor for resident in residents(Store(str(self.root)))} - {0}
+    def settle(self, *others):
+        """Wait until we have no child but the monitors of what runs, and these others."""
+        states = [resident.state() for resident in residents(Store(str(self.root)))]
+        kept = {state.monitor for state in states if state.is_running} | set(others)
         deadline = time.monotonic() + 10
-        while set(children()) - running:
-            assert time.monotonic() < deadline
-            for pid in set(children()) - running:
+        while gone := set(children()) - kept:
+            assert time.monotonic() < deadline, f"they do not end: {gone}"
+            for pid in gone:
                 try:
                     os.waitpid(pid, os.WNOHANG)
                 except ChildProcessError:
