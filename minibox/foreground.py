@@ -43,7 +43,12 @@ class Foreground:
     """The loop over one running container."""
 
     def __init__(
-        self, process: Process, signalfd: int, streams: Streams | None, timeout: float | None
+        self,
+        process: Process,
+        signalfd: int,
+        streams: Streams | None,
+        timeout: float | None,
+        tied_to: int = -1,
     ) -> None:
         self.process = process
         self.signalfd = signalfd
@@ -51,6 +56,7 @@ class Foreground:
         self.forwarder = signals.Forwarder(process, streams)
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.timed_out = False
+        self.tied_to = tied_to  # a pidfd: when that process ends, ours is killed
 
     def wait(self) -> Outcome:
         """Until the first process has ended and its last output is through."""
@@ -68,7 +74,10 @@ class Foreground:
         """Wait for something and do what it asks for; True when the process has ended."""
         flows = [flow for flow in self.streams.flows if not flow.ended] if self.streams else []
         awaited = self.streams.awaited if self.streams else -1
-        ready = self._poll([self.process.pidfd, awaited], flows, self._time_left())
+        ready = self._poll([self.process.pidfd, self.tied_to, awaited], flows, self._time_left())
+        if self.tied_to in ready:
+            self.tied_to = -1
+            self.process.kill(SIGKILL)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self.deadline, self.timed_out = None, True
             self.process.kill(SIGKILL)
@@ -124,11 +133,13 @@ def run(
     show: Callable[[Process], None] | None,
     inputs: Mapping[str, int] | None = None,
     prepare: Callable[[int], object] | None = None,
+    tied_to: int = -1,
 ) -> Outcome:
     """Run a container in the foreground; SetupError when it cannot be set up.
 
     With `show` the plan is traced, and it is called when set-up has ended, well or not. inputs,
     prepare: more fds for the plan, and what to do while the child waits (supervisor.start).
+    tied_to: a pidfd of a process with whose end this one is killed.
     """
     signalfd = signals.open_signalfd()
     if streams:
@@ -140,7 +151,7 @@ def run(
         if streams:
             streams.started()
         let_go(streams.terminals if streams else ())
-        outcome = Foreground(process, signalfd, streams, timeout).wait()
+        outcome = Foreground(process, signalfd, streams, timeout, tied_to).wait()
         if show:
             show(process)
         process.raise_failure()

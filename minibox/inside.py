@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import os
 
-from minibox import forms, life
+from minibox import forms, request
 from minibox.errors import SpecError
 from minibox.resources import accounts
-from minibox.spec import NAMESPACES, Join, Spec, Terminal
+from minibox.spec import NAMESPACES, Join, Spec, Terminal, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from minibox.host import Host
+    from minibox.directory import Data
     from minibox.resident import Resident, State
+
+PROCESS = {"env", "cwd", "umask", "user", "capabilities"}
 
 
 def joined(pid: int) -> tuple[Join, ...]:
@@ -42,7 +44,6 @@ def build(
     container: Resident,
     state: State,
     args: Sequence[str],
-    host: Host,
     *,
     env: Sequence[str] = (),
     env_file: Sequence[str] = (),
@@ -55,11 +56,12 @@ def build(
     """The Spec of a command in a container that runs. SpecError."""
     if not args or not args[0]:
         raise SpecError("COMMAND", "there is no command")
-    theirs = life.build(container.config, host, None)
-    who, home = theirs.user, None
+    theirs = _process(container)
+    uid, gid, groups = theirs["user"]
+    who, home = User(uid, gid, tuple(groups)), None
     if user is not None:
         who, home = accounts.look_up(f"/proc/{state.pid}/root".encode(), os.fsencode(user))
-    variables = dict(item.split(b"=", 1) for item in theirs.env)
+    variables = dict(os.fsencode(item).split(b"=", 1) for item in theirs["env"])
     if home is not None and not _sets(container, "HOME"):
         variables[b"HOME"] = home
     if terminal:
@@ -75,10 +77,10 @@ def build(
         args=tuple(os.fsencode(arg) for arg in args),
         root=None,
         env=tuple(name + b"=" + value for name, value in variables.items()),
-        cwd=theirs.cwd if workdir is None else os.fsencode(workdir),
+        cwd=os.fsencode(theirs["cwd"] if workdir is None else workdir),
         user=who,
-        umask=theirs.umask,
-        capabilities=theirs.capabilities,
+        umask=theirs["umask"],
+        capabilities=tuple(theirs["capabilities"]),
         hostname=None,
         namespaces=(),
         joined=joined(state.pid),
@@ -90,12 +92,19 @@ def build(
     )
 
 
+def _process(container: Resident) -> Data:
+    """What its first process was given. Damaged."""
+    run = container.directory.read("run.json") or {}
+    process = run.get("process")
+    if not isinstance(process, dict) or process.keys() != PROCESS:
+        raise container.directory.damaged("run.json", "process is missing or wrong")
+    return process
+
+
 def _sets(container: Resident, name: str) -> bool:
     given = container.config["options"].get("env") or ()
     return any(str(item).startswith(f"{name}=") for item in given)
 
 
 def _lines(files: Sequence[str]) -> list[str]:
-    from minibox import request
-
     return [line for path in files for line in request.env_file(path)]

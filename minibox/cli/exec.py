@@ -63,7 +63,6 @@ class Exec:
             self.container,
             self.state,
             self.values["args"][1:],
-            self.host,
             terminal=terminal,
             redirected=redirected,
             **self.asked,
@@ -78,6 +77,7 @@ class Exec:
                 show=run.show_trace if self.values.get("trace") else None,
                 inputs={slots.MEMBER: self.pidfd},
                 prepare=self.join,
+                tied_to=self.pidfd,
             )
         finally:
             if streams:
@@ -90,7 +90,6 @@ class Exec:
             self.container,
             self.state,
             self.values["args"][1:],
-            self.host,
             redirected=(0, 1, 2),
             supervised=False,
             **self.asked,

@@ -45,7 +45,7 @@ def check(
 ) -> tuple[int, bytes]:
     """Run the command inside: its exit code, or -1 after `timeout` seconds, and what it wrote."""
     here = host.probe()
-    spec = inside.build(container, state, test, here, redirected=(0, 1, 2))
+    spec = inside.build(container, state, test, redirected=(0, 1, 2))
     plan = compile(spec, here)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     read, write = os.pipe2(os.O_CLOEXEC)

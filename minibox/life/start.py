@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minibox.directory import Data
+    from minibox.spec import Spec
 
 ENDING_PATIENCE = 10.0  # seconds for the last run's monitor
 MOST_ATTRIBUTES = 500  # each character may become six
@@ -74,7 +75,7 @@ def start_locked(
             going.go()
             if ready:
                 ready(number)
-            directory.write("run.json", _run(going, number, restarts))
+            directory.write("run.json", _run(going, number, restarts) | _process(spec))
             journal(container, "start")  # before its end can be told
             going.commit()
         except BaseException:
@@ -125,6 +126,20 @@ def _run(going: monitor.Start, number: int, restarts: int) -> Data:
         "boot_id": resident.boot_id(),
         "began": time.time_ns(),
         "restarts": restarts,
+    }
+
+
+def _process(spec: Spec) -> Data:
+    """What exec gives one more process in this run; its root and volumes may be gone by then."""
+    user = spec.user
+    return {
+        "process": {
+            "env": [os.fsdecode(item) for item in spec.env],
+            "cwd": os.fsdecode(spec.cwd),
+            "umask": spec.umask,
+            "user": [user.uid, user.gid, list(user.groups)],
+            "capabilities": list(spec.capabilities),
+        }
     }
 
 

@@ -214,32 +214,16 @@ def test_detached_with_user_variables_and_directory(box, tmp_path, until):
 
 @pytest.fixture
 def hierarchy(helper, box, tmp_path):
-    """A cgroup hierarchy without controllers, which only a helper has mounted: (the helper, its
-    name, where it is mounted there). The machine's own are left alone."""
+    """A cgroup of the test's own, below a mount that only a helper has: (the helper, the cgroup's
+    name, where it is there). The machine's own mounts are left alone."""
     name, place = f"minibox-test-{os.getpid()}", tmp_path / "cgroup"
     place.mkdir()
-    mount = f"mount -t cgroup -o none,name={name} none {place}"
-    there = helper("--mount", "--propagation=private", script=mount)
-    yield there, name, place
+    script = f"mount -t cgroup2 none {place}; mkdir {place}/{name}"
+    there = helper("--mount", "--propagation=private", script=script)
+    yield there, name, place / name
     box.close()
     box.settle(there.pid)  # a zombie keeps its cgroup
-    # It ends with its last mount, but not while a cgroup that was removed is still being freed.
-    there.run("sh", "-c", f"rmdir {place}/*; umount {place}")
-    for _ in range(30):
-        if is_gone(name):
-            return
-        there.run("sh", "-c", f"{mount}; umount {place}")
-    assert is_gone(name)
-
-
-def is_gone(name):
-    """Does the hierarchy end within a moment?"""
-    deadline = time.monotonic() + 0.3
-    while f":name={name}:" in Path("/proc/self/cgroup").read_text():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    assert there.run("sh", "-c", f"rmdir {place}/{name}/inner {place}/{name}").returncode == 0
 
 
 def test_it_is_moved_into_the_containers_cgroup(box, hierarchy):
@@ -252,22 +236,14 @@ def test_it_is_moved_into_the_containers_cgroup(box, hierarchy):
     with subprocess.Popen(
         [*nsenter, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as client:
-        (seen,) = [line for line in lines_until(client.stdout, b"0::") if name.encode() in line]
+        seen = next(line for line in client.stdout if line.startswith(b"0::"))
         (pid,) = children(client.pid)
         hosts = Path(f"/proc/{pid}/cgroup").read_text()
         clients = Path(f"/proc/{client.pid}/cgroup").read_text()
         client.communicate(b"\n")
-    assert seen.endswith(b":/\n")  # as the container's cgroup namespace shows it
-    assert f":name={name}:/inner\n" in hosts
-    assert f":name={name}:/\n" in clients
-
-
-def lines_until(stream, start):
-    """The lines up to one that begins so; without a unified hierarchy there is none."""
-    lines = []
-    while (line := stream.readline()) and not line.startswith((start, b"1:")):
-        lines.append(line)
-    return lines
+    assert seen == b"0::/\n"  # as the container's cgroup namespace shows it
+    assert f"0::/{name}/inner\n" in hosts
+    assert name not in clients
 
 
 # Nobody inside sees what it was before.
@@ -366,7 +342,7 @@ def test_nobody_inside_sees_what_it_was_before(box, tree, tmp_path, options):
         assert {box.finish(client).returncode for client in clients} == {0}
     (tree / "over").touch()
     *lines, met = box.finish(reader).stdout.decode().splitlines()
-    assert int(met.split()[1]) > 10
+    assert int(met.split()[1]) > 0
     found = {}
     for line in lines:
         kind, _, text = line.partition(" ")
