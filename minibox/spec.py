@@ -299,6 +299,11 @@ class Spec(Record):
         return self.init or (self.supervised and not is_alone)
 
     @property
+    def starts_supervised(self) -> bool:
+        """Does it die with the process that starts it, at least until it has been set up?"""
+        return self.supervised or self.guest
+
+    @property
     def sends_fds(self) -> bool:
         """Does the child send fds that only it can open: its terminal, and to a monitor the
         overlay's upper layer?"""

@@ -31,7 +31,7 @@ def bind() -> Iterator[Op]:
 
 def tie(spec: Spec, host: Host) -> Iterator[Op]:
     """First of all: nobody would open the gate for an orphan. A monitor ties its child itself."""
-    if spec.supervised and not spec.monitor:
+    if spec.starts_supervised and not spec.monitor:
         yield from bind()
 
 
@@ -50,3 +50,5 @@ def check(spec: Spec, host: Host) -> Iterator[Op]:
     """Again, last of all: a change of ids has cleared the death signal (prctl(2))."""
     if spec.supervised:
         yield from bind()
+    elif spec.starts_supervised:
+        yield sc.prctl(sc.PR_SET_PDEATHSIG, 0, why="from here on it lives by itself")

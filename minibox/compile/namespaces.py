@@ -118,7 +118,7 @@ def _inherited(spec: Spec, host: Host) -> Iterator[Slot]:
     yield ARENA
     if spec.monitor:
         yield from monitor_fds(spec)
-    elif spec.supervised:
+    elif spec.starts_supervised:
         yield PARENT
     if spec.root and host.privileged:
         yield LOWER if spec.root.overlay or spec.root.readonly else ROOT
@@ -154,5 +154,5 @@ def join(spec: Spec, host: Host) -> Iterator[Op]:
         for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
             yield _about(joined, sc.setns(namespace(joined.kind), KINDS[joined.kind].flag))
     yield sc.fork(new_flags(spec) | sc.CLONE_PARENT, why="the rest runs in a child inside")
-    if spec.supervised:
+    if spec.starts_supervised:
         yield from lifeline.bind()
