@@ -2,7 +2,7 @@
 """Many detached containers alive at once: what the first, the hundredth, the thousandth costs.
 
 Twice: started, stopped and removed by one process and by several, through the library. Each
-container writes a file, prints a line, and sleeps until it is stopped. What is measured are ratios
+container writes a file, prints a line, and waits until it is stopped. What is measured are ratios
 inside one run: a start among many that live, to the first starts. What is checked: none is lost,
 none hangs, each ends as it should, and the host is afterwards what it was before.
 

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     Entry = dict[str, Any]
 
 PATIENCE = 900  # seconds for one job of one process
-# The trap stands before the line is printed: whoever has seen the line may stop the container.
+# The trap stands before the line is printed: whoever has seen the line may stop the container. It
+# waits in the shell itself: one process a container.
 SCRIPT = """
 trap "exit $2" TERM
 echo "$1" >/tmp/number
 read number </tmp/number
 echo "container $number"
-sleep 1000000 &
-wait
+mkfifo /tmp/never
+read never <>/tmp/never
 """
 
 
