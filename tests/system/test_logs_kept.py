@@ -502,9 +502,15 @@ def told(tmp_path_factory, rootfs):
     changes it: one for many tests."""
     root = tmp_path_factory.mktemp("told") / "state"
     box = Box(rootfs, root)
-    pause = "; usleep 2000; "
-    box.run(pause.join(["echo a", "echo A >&2", "echo b", "echo c", "echo B >&2", "printf d"]))
+    words = ["echo a", "echo A >&2", "echo b", "echo c", "echo B >&2", "printf d"]
+    box.run("".join(f"read go; {word}; " for word in words), "-i")
+    client = box.popen("attach", "web", stdin=-1, stdout=-1, stderr=-1)
+    for word in words:
+        client.stdin.write(b"\n")
+        client.stdin.flush()
+        (client.stderr if ">&2" in word else client.stdout).read(1 if "printf" in word else 2)
     box.wait()
+    box.close()
     yield box
     shutil.rmtree(root)
 

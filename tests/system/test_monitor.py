@@ -262,25 +262,20 @@ def test_it_holds_the_fds_it_needs_and_no_other(box, until, option, more):
     until(lambda: kinds_of_fds(box) == sorted([*NEEDED, *more]))
 
 
-def crowd(last, limit):
-    """For preexec_fn: fds 3 to `last` are open and will be inherited; at most `limit` can be."""
-
-    def prepare():
-        _, write = os.pipe()
-        high = fcntl.fcntl(write, fcntl.F_DUPFD, last + 1)
-        for fd in range(3, last + 1):
-            os.dup2(high, fd)
-        os.close(high)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-    return prepare
+def crowd():
+    """For preexec_fn: fds 3 to 200, and some above, are open and will be inherited."""
+    _, write = os.pipe()
+    for fd in [*range(3, 201), *range(250, 400, 7), 500]:
+        if fd != write:
+            os.dup2(write, fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
 
 
 @pytest.mark.parametrize("option", ["--net=none", "--init", "-t"])
 def test_it_holds_none_of_a_crowd_of_inherited_fds(box, option, until):
     script = "ls /proc/$$/fd; exec sleep 1000"
     words = ("run", "-d", "--name", "web", option, box.rootfs, "/bin/sh", "-c", script)
-    box(*words, preexec_fn=crowd(200, 512), close_fds=False)
+    box(*words, preexec_fn=crowd, close_fds=False)
     more = [NO_LAYER, "ptmx"] if option == "-t" else [NO_LAYER, "pipe", "pipe"]
     until(lambda: kinds_of_fds(box) == sorted([*NEEDED, *more]))
     until(lambda: box.logs().split() == [b"0", b"1", b"2"])
@@ -369,6 +364,112 @@ def test_a_caller_that_ignores_the_end_of_its_children_can_start_one(box):
 
     box.run("exit 3", preexec_fn=ignore)
     assert box("wait", "web").stdout == b"3\n"
+
+
+def ticks(pid):
+    """What it has used of the processor, in clock ticks of 10 ms."""
+    return sum(map(int, stat(pid)[11:13]))
+
+
+def type_until_full(client):
+    client.settimeout(0.3)
+    with contextlib.suppress(TimeoutError):
+        while client.send(b"i" + b"x" * 4095):
+            pass
+
+
+def idle(box, join):
+    pass
+
+
+def before_a_full_pipe(box, join):
+    type_until_full(join())
+
+
+def half_closed(box, join):
+    for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        join().shutdown(how)
+
+
+def half_closed_before_a_full_pipe(box, join):
+    type_until_full(join())
+    half_closed(box, join)
+    for _ in range(4):
+        join().close()
+    gone = join()
+    gone.send(b"ibye")
+    gone.close()
+
+
+def limit_fds(pid, most):
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
+
+
+def without_fds(box, join):
+    """It has five fds left for clients; the others wait to be let in."""
+    monitor = box.monitor()
+    used = set(fds(monitor))
+    limit = next(n for n in range(max(used) + 1, 100) if len(set(range(n)) - used) >= 5)
+    limit_fds(monitor, limit)
+    for _ in range(10):
+        join()
+
+
+def with_more_clients_than_it_takes(box, join):
+    for _ in range(20):
+        join()
+
+
+@pytest.mark.parametrize(
+    ("situation", "option"),
+    [
+        (idle, "-i"),
+        (before_a_full_pipe, "-i"),
+        (half_closed, "-i"),
+        (half_closed_before_a_full_pipe, "-i"),
+        (without_fds, "-i"),
+        (with_more_clients_than_it_takes, "-i"),
+        (half_closed, "-it"),
+    ],
+    ids=["idle", "input", "half closed", "half closed, input", "no fds", "crowded", "terminal"],
+)
+def test_while_it_waits_it_uses_no_time(box, join, situation, option):
+    box.run("exec sleep 1000", option)
+    monitor = box.monitor()
+    situation(box, join)
+    before = ticks(monitor)
+    time.sleep(0.4)  # as long as is measured
+    assert ticks(monitor) - before <= 4
+
+
+def test_while_a_terminal_is_open_nowhere_it_uses_no_time(box, until):
+    """Somebody may open it again."""
+    script = "echo a; exec 0<&- 1>&- 2>&-; usleep 300000; echo b > /dev/console; exec sleep 1000"
+    box.run(script, "-t")
+    monitor = box.monitor()
+    until(lambda: box.logs() == b"a\r\nb\r\n")
+    before = ticks(monitor)
+    time.sleep(0.4)
+    assert ticks(monitor) - before <= 4
+
+
+def test_while_the_container_writes_nothing_and_has_closed_all_it_uses_no_time(box, until):
+    box.run("exec 0<&- 1>&- 2>&-; exec sleep 1000", "-i")
+    monitor = box.monitor()
+    until(lambda: kinds_of_fds(box).count("pipe") <= 1)
+    before = ticks(monitor)
+    time.sleep(0.4)
+    assert ticks(monitor) - before <= 4
+
+
+def test_when_there_are_fds_again_it_lets_in_who_waits(box, join, until):
+    box.run("cat", "-i")
+    without_fds(box, join)
+    late = join()
+    limit_fds(box.monitor(), 256)
+    late.send(b"ihello\n")
+    assert late.recv(1 << 16) == b"\x01hello\n"
 
 
 # Signals.
