@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from minibox.cli import shown
+from minibox import life
+from minibox.cli import containers, quick, shown
+from minibox.cli.verbs import VERBS
+from minibox.errors import StateError
 from minibox.resident import Resident, residents
 from minibox.store import Store
 
@@ -183,14 +187,23 @@ class Box:
         assert "internal error" not in lines[0], done
         return "\n".join(lines)
 
-    def run(self, *options, command=SLEEP, name="c", root=None):
+    # These two are what `minibox run -d` and `minibox create` do, without the interpreter's start.
+
+    def run(self, *options, **what):
         """A container that runs detached; its name."""
-        self.do("run", "-d", "--name", name, *options, root or self.rootfs, *command)
+        name = self.create(*options, **what)
+        life.start(self.resident(name))
         return name
 
     def create(self, *options, command=SLEEP, name="c", root=None):
         """A container that is not started; its name."""
-        self.do("create", "--name", name, *options, root or self.rootfs, *command)
+        words = ("--name", name, *options, root or self.rootfs, *command)
+        verb = next(verb for verb in VERBS if verb.name == "create")
+        values = quick.parse(verb, [os.fsdecode(word) for word in map(_text, words)])
+        assert values is not None, words
+        options, wanted = containers.asked(values)
+        root, *args = values["args"]
+        life.create(Store(str(self.root)), args, root, options, wanted)
         return name
 
     def resident(self, name="c"):
@@ -242,13 +255,24 @@ class Box:
                 if stream:
                     stream.close()
             process.wait()
+        over = threading.Event()
+        reaper = threading.Thread(target=_reap_until, args=(over,))
+        reaper.start()
         try:
-            if Store(str(self.root)).ids():
-                done = self("rm", "--all", "--force")
-                # It may say that one with --rm has been faster.
-                assert not Store(str(self.root)).ids(), done
+            for resident in residents(Store(str(self.root))):
+                self._remove(resident)
+            assert not Store(str(self.root)).ids()
         finally:
+            over.set()
+            reaper.join()
             self._end_by_hand()
+
+    def _remove(self, resident):
+        try:
+            life.remove(resident, force=True)
+        except StateError:
+            if resident.directory.files():  # else it has removed itself
+                raise
 
     def _end_by_hand(self):
         """A test that has failed, or found out how not to remove, must not be the next one's."""
@@ -278,6 +302,15 @@ def reap_guests():
                 os.waitpid(pid, os.WNOHANG)
         except (FileNotFoundError, ProcessLookupError, ChildProcessError):
             pass
+
+
+def _reap_until(over):
+    while not over.wait(0.005):
+        reap_guests()
+
+
+def _text(word):
+    return word if isinstance(word, bytes) else str(word)
 
 
 @pytest.fixture

@@ -64,11 +64,21 @@ def table(text):
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_it_has_all_namespaces_of_pid_1(inside, shared_box, name):
-    script = "; ".join(f"readlink /proc/self/ns/{kind}" for kind in KINDS)
-    found = dict(zip(KINDS, inside(name, script).splitlines(), strict=True))
+def test_it_has_what_pid_1_has(inside, shared_box, name):
+    """All namespaces, the same capabilities and no more, the same root and mounts."""
+    links = "; ".join(f"readlink /proc/self/ns/{kind}" for kind in KINDS)
+    script = f"{links}; stat -c %d:%i /; wc -l < /proc/self/mountinfo; cat /proc/self/status"
+    lines = inside(name, script).splitlines()
     pid = shared_box.state(name.replace(" ", "-"))["Pid"]
-    assert found == {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS}
+    theirs = [os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS]
+    assert lines[: len(KINDS)] == theirs
+    root = os.stat(f"/proc/{pid}/root/")
+    mounts = Path(f"/proc/{pid}/mountinfo").read_text().count("\n")
+    assert lines[len(KINDS) : len(KINDS) + 2] == [f"{root.st_dev}:{root.st_ino}", str(mounts)]
+    ours, ones = table("\n".join(lines)), table(Path(f"/proc/{pid}/status").read_text())
+    assert {field: ours[field] for field in SETS} == {field: ones[field] for field in SETS}
+    assert ours["NoNewPrivs"] == "1"
+    assert (ours["CapInh"], ours["CapAmb"]) == ("0" * 16, "0" * 16)
 
 
 def test_it_has_them_by_the_containers_own_account(inside):
@@ -78,30 +88,10 @@ def test_it_has_them_by_the_containers_own_account(inside):
     assert lines[::2] == lines[1::2]
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_it_has_the_capabilities_of_pid_1_and_no_more(inside, shared_box, name):
-    ours = table(inside(name, "cat /proc/self/status"))
-    pid = shared_box.state(name.replace(" ", "-"))["Pid"]
-    theirs = table(Path(f"/proc/{pid}/status").read_text())
-    for field in SETS:
-        assert ours[field] == theirs[field], field
-    assert ours["NoNewPrivs"] == "1"
-    assert (ours["CapInh"], ours["CapAmb"]) == ("0" * 16, "0" * 16)
-
-
 def test_capabilities_differ_where_they_were_asked_for(inside):
     """The control of the test above."""
     script = "grep CapBnd /proc/self/status"
     assert len({inside(name, script) for name in ("plain", "more", "none")}) == 3
-
-
-@pytest.mark.parametrize("name", WAYS)
-def test_its_root_and_mounts_are_the_containers(inside, shared_box, name):
-    pid = shared_box.state(name.replace(" ", "-"))["Pid"]
-    text = inside(name, "stat -c %d:%i /; wc -l < /proc/self/mountinfo")
-    root = os.stat(f"/proc/{pid}/root/")
-    lines = Path(f"/proc/{pid}/mountinfo").read_text().count("\n")
-    assert text.split() == [f"{root.st_dev}:{root.st_ino}", str(lines)]
 
 
 def test_what_is_mounted_read_only_stays_so(inside):
@@ -250,13 +240,13 @@ def test_no_working_directory_leads_out(box):
 # Its end.
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 42, 124, 125, 126, 127, 128, 255])
+@pytest.mark.parametrize("code", [0, 1, 42, 125, 126, 127, 255])
 def test_its_exit_code_is_execs(shared_box, code):
     done = shared_box("exec", "plain", "sh", "-c", f"exit {code}")
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
-@pytest.mark.parametrize("name", ["plain", "host-ids", "init", "user"])
+@pytest.mark.parametrize("name", ["plain", "init"])
 @pytest.mark.parametrize(
     ("command", "code"), [("/no/such", 127), ("no-such", 127), ("/etc", 126), ("/etc/passwd", 126)]
 )

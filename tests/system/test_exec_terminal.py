@@ -331,7 +331,7 @@ def test_with_half_a_terminal_the_command_gets_none(restored, streams):
 
 
 def test_a_terminal_that_is_not_wanted_is_not_given(terminal):
-    terminal.exec("--no-tty", "plain", "sh", "-c", "tty; (: < /dev/tty); echo $?")
+    terminal.exec("--no-tty", "plain", "sh", "-c", "tty; (: < /dev/tty) 2>&1; echo $?")
     assert terminal.wait() == 0
     assert b"not a tty" in terminal.seen
     assert terminal.seen.endswith(b"1\r\n")

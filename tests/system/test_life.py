@@ -532,9 +532,9 @@ def test_with_rm_who_waits_gets_the_exit_code(box, until):
 # --cidfile
 
 
-def test_cidfile_has_the_id(box, tmp_path):
-    box.create("--cidfile", tmp_path / "cid")
-    assert (tmp_path / "cid").read_text() == box.inspect()["Id"]
+def test_cidfile_has_the_id(box, rootfs, tmp_path):
+    id_ = box.do("create", "--cidfile", tmp_path / "cid", rootfs, "/bin/true")
+    assert (tmp_path / "cid").read_text() == id_
 
 
 @pytest.mark.parametrize("verb", [("create",), ("run", "-d"), ("run",)])

@@ -220,6 +220,22 @@ def test_no_end_is_too_late_for_a_stop(box, counted, until, words):
         assert words == ("rm", "c")  # which may say that it is about to run
 
 
+def test_rm_by_force_waits_for_nobody_who_waits_for_it(box, counted, until):
+    """The monitor has become the command that would see that there is nothing to be done."""
+    counted("exit 0", "--restart", "on-failure")
+    lock = os.open(box.files() / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    assert try_lock(lock)
+    monitor = box.resident().directory.read("run.json")["monitor"]
+    until(lambda: Path(f"/proc/{monitor}/comm").read_text() != "minibox-monitor\n")
+    os.kill(monitor, signal.SIGSTOP)
+    os.close(lock)
+    try:
+        done = box.finish(box.begin("rm", "-f", "c"), patience=3)
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_until_it_is_started_again_it_is_restarting(box, counted, until):
     """Also while the monitor has become the command that starts it anew."""
     counted("test $(wc -l < /mnt/count) = 1 || exec sleep 1000; exit 3", "--restart", "always")
