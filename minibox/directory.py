@@ -58,8 +58,8 @@ def is_locked(path: str) -> bool:
     """Does somebody hold the lock of this file? Asking does not take it."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+    except OSError:
+        return False  # it is not there, or no file that a monitor could have
     try:
         asked = FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
@@ -80,7 +80,7 @@ class Lock:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise said(error, self._path) from None
+            raise Damaged(str(said(error, self._path))) from None
         deadline, pause = time.monotonic() + PATIENCE, 0.001
         while not try_lock(self._fd):
             if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 
+from minibox.directory import Damaged
 from minibox.logs import rfc3339
 from minibox.resident import NS
 
@@ -24,13 +25,22 @@ KEPT_OUTPUT = 4096
 TIMED_OUT = -1
 
 
+def last(container: Resident, state: State) -> Data:
+    """What the last check of this run has left: status, failing, log."""
+    blank: Data = {"run": state.run, "status": STARTING, "failing": 0, "log": []}
+    try:
+        found = container.directory.read("health.json") or {}
+    except Damaged:
+        return blank
+    is_sound = all(isinstance(found.get(key), type(value)) for key, value in blank.items())
+    return found if is_sound and found["run"] == state.run else blank
+
+
 def note(container: Resident, state: State, began: int, exit_code: int, output: bytes) -> str:
     """Write down one result; the health that follows from it."""
     rules: Data = container.config["health"]
-    before = container.directory.read("health.json") or {}
-    if before.get("run") != state.run:
-        before = {}
-    status, failing = str(before.get("status", STARTING)), int(before.get("failing", 0))
+    before = last(container, state)
+    status, failing = before["status"], before["failing"]
     if exit_code == 0:
         status, failing = HEALTHY, 0
     elif status != STARTING or time.time_ns() - state.began >= rules["start_period"] * NS:
@@ -43,7 +53,7 @@ def note(container: Resident, state: State, began: int, exit_code: int, output: 
         "ExitCode": exit_code,
         "Output": output[:KEPT_OUTPUT].decode(errors="backslashreplace"),
     }
-    log = [*before.get("log", []), result][-KEPT_RESULTS:]
+    log = [*before["log"], result][-KEPT_RESULTS:]
     container.directory.write(
         "health.json", {"run": state.run, "status": status, "failing": failing, "log": log}
     )

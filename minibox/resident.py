@@ -13,7 +13,7 @@ import select
 import time
 
 from minibox import core
-from minibox.directory import SHORT, Directory
+from minibox.directory import SHORT, Directory, slurp
 from minibox.errors import StateError
 from minibox.spec import Record
 
@@ -112,7 +112,7 @@ class Resident:
             "restarts": run["restarts"],
         }
         end = _end(self.directory.file(record(number)))
-        if alive and end is None and run["boot_id"] == boot_id():
+        if alive and end is None and run.get("boot_id") == boot_id():
             living = {"pid": run["pid"], "start_time": run["start_time"], "monitor": run["monitor"]}
             return State(RUNNING, **living, **known)
         if end is None:
@@ -178,12 +178,8 @@ def record(number: int) -> str:
 def _end(path: str | int) -> Data | None:
     """What the monitor has left in such a file; None while it holds blanks."""
     try:
-        with (
-            open(path, "rb", 0, closefd=False)
-            if isinstance(path, int)
-            else open(path, "rb", 0) as f
-        ):
-            end = json.loads(f.read(RECORD_BYTES))
+        text = os.pread(path, RECORD_BYTES, 0) if isinstance(path, int) else slurp(path)
+        end = json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
     names = ("exit_code", "signal", "finished")
@@ -201,8 +197,8 @@ class Ending:
         self._pidfd = pidfd
         self._path = container.directory.file(record(number))
         try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
             self._fd = -1
 
     def wait(self, timeout: float | None = None) -> State | None:
@@ -226,7 +222,6 @@ class Ending:
     def _read(self) -> Data | None:
         if self._fd < 0:
             return None
-        os.lseek(self._fd, 0, os.SEEK_SET)
         return _end(self._fd)
 
     def __enter__(self) -> Ending:

@@ -231,13 +231,14 @@ class Store:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory of ours, which holds no directories. StateError; what is gone is well."""
+    """Remove a directory of ours, and what somebody may have put there. StateError; what is gone
+    is well."""
     try:
         if not os.path.isdir(path) or os.path.islink(path):
             os.unlink(path)
             return
         for name in os.listdir(path):
-            os.unlink(f"{path}/{name}")
+            remove_tree(f"{path}/{name}")
         os.rmdir(path)
     except FileNotFoundError:
         pass

@@ -33,7 +33,7 @@ def execute(values: Values) -> int:
         code, output = error.exit_code, str(error).encode(errors="backslashreplace")
     finally:
         os.close(pidfd)
-    before = (container.directory.read("health.json") or {}).get("status")
+    before = health.last(container, state)["status"]
     after = health.note(container, state, began, code, output)
     if after not in (before, health.STARTING):
         life.journal(container, f"health_status: {after}")

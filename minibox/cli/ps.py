@@ -83,6 +83,7 @@ def select(values: Values) -> list[Found]:
     for container in reversed(resident.residents(containers.store())):
         try:
             state = container.state()
+            container.config  # noqa: B018 # here, where one that is damaged does no harm
             is_shown = wants_all or not state.is_at_rest
             if is_shown and all(
                 any(test(container, state) for test in alike) for alike in tests.values()

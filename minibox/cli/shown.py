@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from minibox import request, resident
+from minibox import health, request, resident
 from minibox.cli import table
 from minibox.directory import SHORT
 from minibox.logs import rfc3339
@@ -39,9 +39,7 @@ def health_of(container: Resident, state: State) -> str:
     """ "" without a health check, else starting, healthy or unhealthy."""
     if not container.config.get("health"):
         return ""
-    found = container.directory.read("health.json") or {}
-    current = found.get("run") == state.run
-    return str(found.get("status", "starting")) if current else "starting"
+    return str(health.last(container, state)["status"])
 
 
 def time_text(moment: int) -> str:
@@ -120,11 +118,11 @@ def whole(container: Resident, state: State) -> dict[str, Any]:
         "FinishedAt": time_text(state.finished),
     }
     if config.get("health"):
-        found = container.directory.read("health.json") or {}
+        found = health.last(container, state)
         shown_state["Health"] = {
-            "Status": health_of(container, state),
-            "FailingStreak": found.get("failing", 0),
-            "Log": found.get("log", []),
+            "Status": found["status"],
+            "FailingStreak": found["failing"],
+            "Log": found["log"],
         }
     return {
         "Id": container.id,

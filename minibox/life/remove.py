@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 from minibox import resident
 from minibox.directory import SHORT, Damaged
@@ -12,7 +11,7 @@ from minibox.errors import SpecError, StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
 from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked
-from minibox.resident import MONITOR_PATIENCE, NS, RESTARTING, Resident
+from minibox.resident import NS, RESTARTING, Resident
 from minibox.store import Store, is_name, remove_tree
 
 TYPE_CHECKING = False
@@ -43,16 +42,25 @@ def remove(container: Resident, *, force: bool = False) -> None:
         if not force:
             raise
         name = container.id[:SHORT]
-    with container.directory.lock(name):
+    try:
+        with container.directory.lock(name):
+            _remove(container, name, force)
+    except Damaged:
+        if not force:
+            raise
+        _remove(container, name, force)  # its lock is none any more
+
+
+def _remove(container: Resident, name: str, force: bool) -> None:
+    if not os.path.lexists(container.directory.path):
+        raise StateError(f"{name}: no such container")
+    if force:
+        _end_by_force(container)
         if not os.path.lexists(container.directory.path):
-            raise StateError(f"{name}: no such container")
-        if force:
-            _end_by_force(container)
-            if not container.directory.exists("lock"):
-                return  # a container with --rm: its end was its removal
-        elif not container.state().is_at_rest:
-            raise StateError(f"container {name} is running\n  hint: minibox stop {name}, or rm -f")
-        forget(container)
+            return  # a container with --rm: its end was its removal
+    elif not container.state().is_at_rest:
+        raise StateError(f"container {name} is running\n  hint: minibox stop {name}, or rm -f")
+    forget(container)
 
 
 def _end_by_force(container: Resident) -> None:
@@ -61,14 +69,16 @@ def _end_by_force(container: Resident) -> None:
         state = container.state()
         if state.is_running:
             stop_locked(container, 0, None)
-            return
-        if state.status == RESTARTING:
+        elif state.status == RESTARTING:
             forbid_restart(container)
-            return
     except StateError:
         pass  # it is damaged, or does not end: its monitor is the way to it
-    if container.directory.is_alive():
+    if container.directory.exists("attach"):
         _kill_by_monitor(container)
+    try:
+        container.end_monitor()  # and with it the container
+    except Damaged:
+        pass
 
 
 def _kill_by_monitor(container: Resident) -> None:
@@ -87,11 +97,6 @@ def _kill_by_monitor(container: Resident) -> None:
         pass  # it has ended meanwhile, or nobody listens any more
     finally:
         os.close(place)
-    deadline = time.monotonic() + MONITOR_PATIENCE
-    while container.directory.is_alive():
-        if time.monotonic() > deadline:
-            raise StateError(f"container {container.id[:SHORT]}: its monitor does not end")
-        time.sleep(0.005)
 
 
 def after(container: Resident, number: int) -> None:
