@@ -40,7 +40,8 @@ def note(container: Resident, state: State, began: int, exit_code: int, output: 
     """Write down one result; the health that follows from it."""
     rules: Data = container.config["health"]
     before = last(container, state)
-    status, failing = before["status"], before["failing"]
+    status: str = before["status"]
+    failing: int = before["failing"]
     if exit_code == 0:
         status, failing = HEALTHY, 0
     elif status != STARTING or time.time_ns() - state.began >= rules["start_period"] * NS:
