@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,12 @@ OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
 
 @pytest.fixture
 def bystander():
-    """A process that has nothing to do with containers; it must be alive at the end."""
+    """A process that has nothing to do with containers; it must be alive at the end. What comes
+    after it begins at another tick of the clock."""
     process = subprocess.Popen(["sleep", "1000"])
+    ticks = os.sysconf("SC_CLK_TCK")
+    while time.clock_gettime(time.CLOCK_BOOTTIME) * ticks < start_time(process.pid) + 1:
+        pass
     yield process
     assert process.poll() is None, "a bystander was hit"
     process.kill()
