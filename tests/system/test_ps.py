@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from minibox.errors import StateError
+
 RFC3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)"
 
 
@@ -339,3 +341,12 @@ def test_one_that_is_damaged_hides_no_other(box):
     assert message.startswith("minibox: container ")
     assert "run.json cannot be used" in message
     assert "rm -f" in message
+
+
+def test_one_that_was_removed_meanwhile_is_not_there(box):
+    """ps and others have found it, then look at it."""
+    box.create()
+    container = box.resident()
+    box.do("rm", "c")
+    with pytest.raises(StateError, match="no such container"):
+        container.state()
