@@ -287,15 +287,16 @@ def test_a_signal_that_is_no_stop_leaves_the_policy_alone(box, counted, until):
 
 def test_once_started_again_the_policy_counts_again(box, counted, until):
     counted("test $(wc -l < /mnt/count) = 2 && exit 3; exec sleep 1000", "--restart", "always")
+    until(lambda: counted.times() == 1)
     box.do("stop", "c")
-    assert counted.times() == 1
     box.do("start", "c")
     until(lambda: counted.times() == 3 and box.status() == "running")
     assert box.inspect()["RestartCount"] == 1
 
 
-def test_with_its_monitor_killed_nobody_restarts_it(box, counted, at_rest):
+def test_with_its_monitor_killed_nobody_restarts_it(box, counted, at_rest, until):
     counted("exec sleep 1000", "--restart", "always")
+    until(lambda: counted.times() == 1)
     os.kill(box.state()["ConmonPid"], signal.SIGKILL)
     state = at_rest()
     assert (state["ExitCode"], state["Error"]) == (137, "its monitor was killed")
