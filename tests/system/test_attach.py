@@ -135,8 +135,8 @@ def join(box):
             place = os.open(box.directory(), os.O_PATH)
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             opened.enter_context(connection)
-            connection.settimeout(DEADLINE)
             connection.connect(f"/proc/self/fd/{place}/attach")
+            connection.settimeout(DEADLINE)
             os.close(place)
             return connection
 
@@ -795,9 +795,14 @@ def test_two_terminals_at_once(box, terminal, attach):
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT", "USR1", "USR2"])
 def test_a_signal_for_the_foreground_command_is_the_containers(box, name):
-    process = box.popen(*box.shell(TRAP.format(name)))
+    number = getattr(signal, f"SIG{name}")
+
+    def hear():  # a shell's job in the background would be deaf to two of them
+        signal.signal(number, signal.SIG_DFL)
+
+    process = box.popen(*box.shell(TRAP.format(name)), preexec_fn=hear)
     assert process.stdout.readline() == b"ready\n"
-    process.send_signal(getattr(signal, f"SIG{name}"))
+    process.send_signal(number)
     out, errors = process.communicate(timeout=10)
     assert (process.returncode, out, errors) == (33, b"caught\n", b"")
     assert box.state()["ExitCode"] == 33

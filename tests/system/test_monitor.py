@@ -118,8 +118,8 @@ def join(box):
             place = os.open(box.directory(name), os.O_PATH)
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             opened.enter_context(connection)
-            connection.settimeout(10)
             connection.connect(f"/proc/self/fd/{place}/attach")
+            connection.settimeout(10)
             os.close(place)
             return connection
 
