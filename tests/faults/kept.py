@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kept containers for tests of faults: a state directory of the test's own, the command on it, what
 lives because of it, and many faults at once, each in a process that is a subreaper.
-
-Loaded by the files that need it (test modules cannot import each other).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ MINIBOX_EVERY=1 takes each step of each plan, MINIBOX_EVERY=n each n-th.
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import signal
 import sys
@@ -24,9 +23,8 @@ from minibox.resident import Resident
 from minibox.spec import Monitor
 from minibox.store import Store
 
-_spec = importlib.util.spec_from_file_location("kept", Path(__file__).with_name("kept.py"))
-kept = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kept)
+sys.path.append(str(Path(__file__).parent))
+import kept
 
 starting = sys.modules["minibox.life.start"]
 NO_SUCH_CALL = 9999
