@@ -6,7 +6,6 @@ lives because of it, and many faults at once, each in a process that is a subrea
 from __future__ import annotations
 
 import ctypes
-import io
 import json
 import os
 import re
@@ -167,9 +166,8 @@ def _be_the_command(words: list[str], gate: int, streams: list[int]) -> None:
         null = os.open("/dev/null", os.O_RDONLY)
         for fd, source in enumerate([null, *streams]):
             os.dup2(source, fd)
-        sys.stdout, sys.stderr = (
-            io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), write_through=True) for fd in (1, 2)
-        )
+        sys.stdout = open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)
         cli.main(words)
     except BaseException:  # noqa: BLE001 - it is said
         os.write(2, traceback.format_exc().encode())
@@ -378,9 +376,9 @@ class Call:
         return f"{self.name}:when={self.number} ({self.line[:120]})"
 
 
-def calls(path: Path, state: str) -> list[Call]:
-    """The system calls of a trace from the first on that names the state directory; of calls in a
-    row that change nothing only the first, and none of those that import modules."""
+def calls(path: Path, state: str, *, whole: bool = False) -> list[Call]:
+    """The system calls of a trace from the first on that names the state directory, but those that
+    import modules; of calls in a row that change nothing only the first, or `whole`."""
     counts: dict[str, int] = {}
     found: list[Call] = []
     imported: set[str] = set()
@@ -398,7 +396,7 @@ def calls(path: Path, state: str) -> list[Call]:
             or (name == "openat" and "O_CREAT" not in line)
             or (name == "fcntl" and "F_OFD_GETLK" in line)
         )
-        if not (is_harmless and was_harmless):
+        if whole or not (is_harmless and was_harmless):
             found.append(Call(name, counts[name], line))
         was_harmless = is_harmless
     return found
@@ -421,12 +419,12 @@ def _imports(name: str, line: str, imported: set[str]) -> bool:
     return False
 
 
-def traced(home: Home, *words: object) -> list[Call]:
-    """The calls of a command that must succeed."""
+def traced(home: Home, *words: object, whole: bool = False) -> list[Call]:
+    """The calls of a command that must succeed; see calls."""
     path = home.top / "trace"
     done = home.run(*words, under=("-o", str(path)))
     assert (done.returncode, done.stderr) == (0, b""), done
-    return calls(path, str(home.root))
+    return calls(path, str(home.root), whole=whole)
 
 
 def injected(fault: str) -> tuple[str, ...]:

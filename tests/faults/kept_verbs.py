@@ -231,11 +231,11 @@ class Trial:
         ]
         return home, words
 
-    def trace(self):
+    def trace(self, *, whole=False):
         """The calls of the verb when nothing happens to it."""
         home, words = self.home("trace")
         try:
-            return kept.traced(home, *words)
+            return kept.traced(home, *words, whole=whole)
         finally:
             home.clear()
 
@@ -250,6 +250,8 @@ class Trial:
     def problems(self, home, words, call, other):
         done = home.run(*words, under=kept.injected(self.fault(call)))
         found = self.verdict(done, call) + self.afterwards(home)
+        if done.returncode == 0 and self.case.judge is not swept:  # gc does what it can
+            found += self.case.judge(home, done)
         again = home.run(*words)
         if again.returncode:
             found += self.complaints(again.stderr)
