@@ -11,6 +11,7 @@ import json
 import os
 import select
 import time
+from errno import EINVAL, ESRCH
 
 from minibox import core
 from minibox.directory import SHORT, Directory, slurp
@@ -162,7 +163,9 @@ class Resident:
             raise not_running
         try:
             pidfd = core.pidfd_open(state.pid)
-        except ProcessLookupError:
+        except OSError as error:  # EINVAL: a number that is no pid
+            if error.errno not in (ESRCH, EINVAL):
+                raise
             raise not_running from None
         if start_time(state.pid) != state.start_time:
             os.close(pidfd)

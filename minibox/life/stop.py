@@ -147,7 +147,7 @@ def forbid_restart(container: Resident) -> None:
 def forget(container: Resident) -> None:
     """Take everything of a container that does not run away. Its lock is held."""
     try:
-        config: Data = container.config
+        config: Data = container.reload()  # it may have another name by now
     except StateError:
         config = {}
     journal(container, "destroy")
