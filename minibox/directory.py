@@ -71,8 +71,9 @@ def is_locked(path: str) -> bool:
 class Lock:
     """The lock of a file, waited for at most PATIENCE seconds. StateError after that."""
 
-    def __init__(self, path: str, whose: str) -> None:
+    def __init__(self, path: str, whose: str, gone: str = "") -> None:
         self._path = path
+        self._gone = gone  # what it means that there is no such directory
         self._whose = whose
         self._fd = -1
 
@@ -80,6 +81,8 @@ class Lock:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            if self._gone and error.errno == errno.ENOENT:
+                raise StateError(self._gone) from None
             raise Damaged(str(said(error, self._path))) from None
         deadline, pause = time.monotonic() + PATIENCE, 0.001
         while not try_lock(self._fd):
@@ -156,7 +159,7 @@ class Directory:
 
     def lock(self, name: str) -> Lock:
         """For commands that change the container. `name`: what it is called in a message."""
-        return Lock(self.file("lock"), f"container {name}")
+        return Lock(self.file("lock"), f"container {name}", f"{name}: no such container")
 
     def is_alive(self) -> bool:
         """Does its monitor live?"""

@@ -132,7 +132,8 @@ def build(
 def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:
     """The request as data that means the same in another process: paths are absolute, variables
     have their values. SpecError."""
-    frozen: Options = {k: v for k, v in options.items() if k in OPTIONS and v}  # type: ignore
+    given = {k: v for k, v in options.items() if k in OPTIONS and v is not None and v is not False}
+    frozen: Options = given  # type: ignore[assignment]
     frozen.pop("env_file", None)
     variables = _variables(options)
     if variables:

@@ -260,6 +260,13 @@ def _check(directory: Directory, config: Data) -> None:
         "labels": dict,
         "restart": dict,
         "log": dict,
+        "remove": bool,
+        "tty": bool,
+        "interactive": bool,
+        "detach_keys": str,
+        "stop_signal": int,
+        "stop_timeout": int,
+        "timeout": float,
     }
     for key, kind in wanted.items():
         if not isinstance(config.get(key), kind):
