@@ -82,12 +82,16 @@ class Resident:
         if self._config is None:
             config = self.directory.read("config.json")
             if config is None:
-                if not os.path.isdir(self.directory.path):
-                    raise StateError(f"{self.id[:SHORT]}: no such container")
+                self.check_there()
                 raise self.directory.damaged("config.json", "it is not there")
             _check(self.directory, config)
             self._config = config
         return self._config
+
+    def check_there(self) -> None:
+        """StateError when it has been removed meanwhile."""
+        if not os.path.isdir(self.directory.path):
+            raise StateError(f"{self.id[:SHORT]}: no such container")
 
     def reload(self) -> Data:
         """The same, read again."""
@@ -104,6 +108,7 @@ class Resident:
         run = self.directory.read("run.json")
         alive = self.directory.is_alive()
         if run is None:
+            self.check_there()
             return State(CREATED)
         _check_run(self.directory, run)
         number = run["run"]
