@@ -130,10 +130,16 @@ def renamed(home, again):
     )
 
 
+KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+WHERE = f"for kind in {' '.join(KINDS)}; do readlink /proc/self/ns/$kind; done"
+
+
 def unharmed(home, again):
-    """A command in it or not, the container runs on, and takes another."""
-    fine = is_fine(again) and again.stdout == b"inside\n"
-    return wrong(fine, f"again: {again}") + in_state("running")(home, home.run("ps"))
+    """The container runs, and the command was in all of its namespaces."""
+    found = in_state("running")(home, home.run("ps"))
+    pid = home.states()["one"]["Pid"]
+    names = "".join(f"{os.readlink(f'/proc/{pid}/ns/{kind}')}\n" for kind in KINDS)
+    return found + wrong(is_fine(again) and again.stdout.decode() == names, f"{again}")
 
 
 def unharmed_detached(home, again):
@@ -177,7 +183,7 @@ CASES = {
         in_state("running", b"is already running"),
         usual=4,
     ),
-    "exec": Case(("exec", "one", "/bin/echo", "inside"), running(), unharmed, usual=2),
+    "exec": Case(("exec", "one", "/bin/sh", "-c", WHERE), running(), unharmed, usual=2),
     "exec -d": Case(("exec", "-d", "one", *LONG), running(), unharmed_detached, usual=2),
     "stop": Case(("stop", "one"), running("--init"), in_state("exited")),
     "stop, which has to kill": Case(
