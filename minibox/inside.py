@@ -26,16 +26,16 @@ PROCESS = {"env", "cwd", "umask", "user", "capabilities"}
 
 
 def joined(pid: int) -> tuple[Join, ...]:
-    """The namespaces that process `pid` has and we have not."""
+    """The namespaces that process `pid` has and we have not. OSError: none is left out because it
+    could not be looked at, but a kind that this kernel has not."""
     found = []
     for namespace in NAMESPACES:
         path = f"/proc/{pid}/ns/{namespace.kind}"
         try:
-            theirs = os.readlink(path)
             ours = os.readlink(f"/proc/self/ns/{namespace.kind}")
-        except OSError:
+        except FileNotFoundError:
             continue
-        if theirs != ours:
+        if os.readlink(path) != ours:
             found.append(Join(namespace.kind, path.encode()))
     return tuple(found)
 

@@ -12,6 +12,7 @@ ROOT/containers/ID/     a container: config.json (what it is), run.json (its lat
 
 from __future__ import annotations
 
+import errno
 import os
 
 from minibox.directory import SHORT, Damaged, Directory, Lock, said
@@ -86,10 +87,7 @@ class Store:
         """The id of the container of that name. A link may be stale: config.json has the truth."""
         if not is_name(name):
             return None
-        try:
-            id_ = os.readlink(f"{self.root}/names/{name}")
-        except OSError:
-            return None
+        id_ = read_link(f"{self.root}/names/{name}")
         if not _is_id(id_):
             return None
         try:
@@ -219,15 +217,23 @@ class Store:
                 yield f"{self.root}/{name}"
 
     def _is_current(self, kind: str, name: str, path: str) -> bool:
+        id_ = read_link(path)
         try:
-            id_ = os.readlink(path)
             config = self.directory(id_).read("config.json") if _is_id(id_) else None
-        except OSError:
-            return False
         except Damaged:
             return True
         key = "name" if kind == "names" else "ids"
         return config is not None and str(config.get(key)) == name
+
+
+def read_link(path: str) -> str:
+    """The text of a link; "" where there is none. StateError when that cannot be known."""
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+            return ""
+        raise said(error, path) from None
 
 
 def remove_tree(path: str) -> None:
