@@ -8,7 +8,6 @@ import os
 import sys
 import time
 
-import minibox
 from minibox import host as hosts
 from minibox import monitor, resident
 from minibox.compile import compile
@@ -166,7 +165,7 @@ def _watched(container: Resident, number: int, restarts: int) -> Monitor:
 
 def _command(container: Resident, *words: str) -> tuple[bytes, ...]:
     """A command line of minibox's own, for this interpreter and this installation."""
-    place = os.path.dirname(os.path.dirname(minibox.__file__))
+    place = os.path.dirname(os.path.dirname(os.path.abspath(resident.__file__)))
     script = f"import sys; sys.path.insert(0, {place!r}); from minibox.cli import main; "
     python = sys.executable or os.readlink("/proc/self/exe")
     line = [python, "-I", "-c", script + "main(sys.argv[1:])", "--root", container.store.root]
