@@ -64,7 +64,7 @@ def test_of_many_rm_one_removes(box, at_once, options):
     else:
         box.create()
     id_ = box.inspect()["Id"]
-    done = at_once([("rm", *options, "c")] * (20 if options else 50))
+    done = at_once([("rm", *options, "c")] * (10 if options else 50))
     assert len(winners(done)) == 1
     gone = {"minibox: c: no such container", f"minibox: {id_[:12]}: no such container"}
     assert reasons(done) <= gone
@@ -86,7 +86,7 @@ def test_of_many_rm_of_all_each_container_goes_once(box, at_once, rootfs):
 def test_of_many_start_one_starts(box, at_once, tmp_path, until):
     script = "echo begun >> /mnt/count; exec sleep 1000"
     box.create("-v", f"{tmp_path}:/mnt", command=("sh", "-c", script))
-    done = at_once([("start", "c")] * 10)
+    done = at_once([("start", "c")] * 8)
     assert len(winners(done)) == 1
     assert reasons(done) == {"minibox: container c is already running"}
     until((tmp_path / "count").exists)
@@ -131,7 +131,7 @@ def test_start_and_stop(box, at_once):
 
 
 def test_of_many_runs_with_one_name_one_runs(box, at_once, rootfs):
-    done = at_once([("run", "-d", "--name", "c", rootfs, *SLEEP)] * 10)
+    done = at_once([("run", "-d", "--name", "c", rootfs, *SLEEP)] * 8)
     (winner,) = winners(done)
     id_ = winner.stdout.decode().strip()
     assert box.inspect()["Id"] == id_
@@ -185,12 +185,12 @@ def test_of_many_with_one_cidfile_one_has_it(box, at_once, tmp_path, rootfs):
 @pytest.mark.parametrize("verb", ["stop", "kill", "restart"])
 def test_many_of_one_verb(box, at_once, verb):
     box.run("--init")
-    done = at_once([(verb, "c")] * 8)
+    done = at_once([(verb, "c")] * 5)
     if verb == "kill":
         assert winners(done)
         assert reasons(done) <= {"minibox: container c is not running"}
     else:
-        assert len(winners(done)) == 8
+        assert len(winners(done)) == 5
     assert box.status() == ("running" if verb == "restart" else "exited")
 
 
