@@ -222,7 +222,7 @@ def test_what_is_written_byte_by_byte_is_one_line(box):
 
 # To the last.
 
-RUNS = 6
+RUNS = 5
 
 
 @pytest.mark.parametrize("option", ["--net=none", "--init"])
@@ -271,14 +271,15 @@ def test_output_of_a_child_that_dies_with_the_first_process(box, data):
 def test_a_flood_that_is_killed_is_a_beginning_of_what_would_have_come(box, until):
     box.run("exec seq 1 100000000", *LARGE)
     pid, (log,) = box.state()["Pid"], box.log_files()
-    until(lambda: log.stat().st_size > MEBIBYTE)
+    until(lambda: log.stat().st_size > MEBIBYTE // 4)
     os.kill(pid, signal.SIGKILL)
     assert box.wait() == 137
     check_form(box.log_files())
     found = box.logs()
     count = found.count(b"\n")
-    assert found.startswith(numbers(1, count))
-    assert len(found) - len(numbers(1, count)) < len(b"100000000\n")
+    whole = numbers(1, count)
+    assert found.startswith(whole)
+    assert len(found) - len(whole) < len(b"100000000\n")
 
 
 def test_what_a_terminal_shows_is_kept(box, data):
@@ -355,14 +356,15 @@ def test_a_flood_whose_monitor_is_killed_can_be_read_and_gone_on_with(box, tmp_p
     script = "test -e /shared/again && exec echo 'the second start'; exec seq 1 100000000"
     box.run(script, f"--volume={shared}:/shared:ro", *LARGE)
     monitor, (log,) = box.state()["ConmonPid"], box.log_files()
-    until(lambda: log.stat().st_size > MEBIBYTE)
+    until(lambda: log.stat().st_size > MEBIBYTE // 4)
     os.kill(monitor, signal.SIGKILL)
     assert box.wait() == 137
     found = box.logs()
     count = found.count(b"\n")
-    assert count > MEBIBYTE // 50
-    assert found.startswith(numbers(1, count))
-    assert len(found) - len(numbers(1, count)) < len(b"100000000\n")
+    assert count > MEBIBYTE // 4 // 50
+    whole = numbers(1, count)
+    assert found.startswith(whole)
+    assert len(found) - len(whole) < len(b"100000000\n")
     (shared / "again").touch()
     box("start", "-a", "web")
     again = box.logs()
