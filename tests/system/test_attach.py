@@ -143,6 +143,11 @@ def join(box):
         yield connect
 
 
+def unread(fd):
+    """How many bytes wait in a pipe or a terminal."""
+    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+
+
 class Terminal:
     """A terminal that someone sits at, and the command run in it."""
 
@@ -180,8 +185,13 @@ class Terminal:
         )
         return self
 
-    def type(self, data):
-        os.write(self.master, data)
+    def type(self, *parts):
+        """Each part when what was typed before it has been read."""
+        for part in parts:
+            os.write(self.master, part)
+            deadline = time.monotonic() + DEADLINE
+            while unread(self.slave):
+                assert time.monotonic() < deadline, "nobody reads what is typed"
 
     def read(self, timeout):
         """Something new on the screen; b"" when there is nothing for so long."""
@@ -311,11 +321,6 @@ def test_with_closed_streams(box, redirection):
     assert done.stdout == (b"" if ">&-" in redirection.split() else b"out\n")
     assert done.stderr == (b"" if "2>&-" in redirection else b"error\n")
     assert box.logs() == b"out\n"
-
-
-def unread(pipe):
-    """How many bytes wait in it."""
-    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
 
 
 def test_a_pipe_that_does_not_block_gets_everything(box, until):
@@ -610,8 +615,7 @@ def test_the_keys_leave_it_running(box, terminal, attach):
         again = attach()
         again.type(b"again")
         again.expect(b"again")
-        again.type(b"\x10")
-        again.type(b"\x11")
+        again.type(b"\x10", b"\x11")
         assert again.wait() == 0
         assert again.is_as_before()
     assert box.is_running()
@@ -626,8 +630,7 @@ def test_a_beginning_of_the_keys_is_passed_on_when_it_goes_on_otherwise(box, ter
         ([b"a\x10\x10b"], b"a\x10\x10b"),
         ([b"\x11\x10z"], b"\x11\x10z"),
     ):
-        for part in typed:
-            user.type(part)
+        user.type(*typed)
         assert user.expect(shown) in (b"", b"\n")
     user.type(b"last\x10\x10\x11not this")
     assert user.wait() == 0
