@@ -81,7 +81,7 @@ class Lock:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if self._gone and error.errno == errno.ENOENT:
+            if self._gone and not os.path.isdir(os.path.dirname(self._path)):
                 raise StateError(self._gone) from None
             raise Damaged(str(said(error, self._path))) from None
         deadline, pause = time.monotonic() + PATIENCE, 0.001
