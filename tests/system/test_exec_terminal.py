@@ -232,29 +232,40 @@ def test_control_d_is_the_end_of_input(terminal):
     assert terminal.wait() == 6
 
 
-def names_below(pid):
-    names = []
+def in_foreground(client, name):
+    """Does a process of that name run below the client, in its terminal's foreground?"""
+    for pid in below(client.pid):
+        try:
+            command, fields = Path(f"/proc/{pid}/stat").read_text().split("(")[1].split(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _, group, _, _, foreground = fields.split()[:6]
+        if command == name and state in "RS" and group == foreground:
+            return True
+    return False
+
+
+def below(pid):
     try:
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            names += [Path(f"/proc/{child}/comm").read_text().strip(), *names_below(child)]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
-        pass
-    return names
+        return []
+    return [pid for child in children for pid in (int(child), *below(child))]
 
 
 def test_job_control_works(terminal, until):
     terminal.exec("-e", "PS1=prompt:", "plain", "sh", "-i")
     assert b"job control" not in terminal.expect(b"prompt:")
     terminal.type(b"sleep 1000\r")
-    until(lambda: "sleep" in names_below(terminal.client.pid))
+    until(lambda: in_foreground(terminal.client, "sleep"))
     terminal.type(b"\x1a")
     terminal.expect(b"Stopped")
     terminal.expect(b"prompt:")
     terminal.type(b"fg\r")
-    terminal.expect(b"sleep 1000\r\n")
+    until(lambda: in_foreground(terminal.client, "sleep"))
     terminal.type(b"\x03")
     terminal.expect(b"prompt:")
-    terminal.type(b"exit 9\rexit 9\r")  # the first may say that a job is stopped still
+    terminal.type(b"exit 9\r")
     assert terminal.wait() == 9
 
 

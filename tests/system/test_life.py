@@ -324,14 +324,15 @@ def test_a_name_goes_before_an_id_that_begins_so(box, rootfs):
 
 
 def test_rename(box):
-    box.run()
-    id_ = box.inspect()["Id"]
-    assert box.do("rename", id_[:9], "d") == ""
-    assert box.names() == {"d"}
-    assert box.inspect("d")["Id"] == id_
-    assert "no such container" in box.refused("stop", "c")
-    box.create(name="c")
-    assert box.do("exec", "d", "echo", "here") == "here"
+    """The names begin no id."""
+    box.run(name="one")
+    id_ = box.inspect("one")["Id"]
+    assert box.do("rename", id_[:9], "two") == ""
+    assert box.names() == {"two"}
+    assert box.inspect("two")["Id"] == id_
+    assert "no such container" in box.refused("stop", "one")
+    box.create(name="one")
+    assert box.do("exec", "two", "echo", "here") == "here"
 
 
 def test_rename_to_a_name_that_is_taken(box):
