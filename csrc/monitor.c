@@ -95,6 +95,7 @@ static int master = -1;
 static uint64_t hung_up_until; // ms; the terminal's other side is not open anywhere
 static int committed;
 static uint64_t began; // ms
+static int timed_out;
 static int dead; // the container's first process has ended
 static int32_t exit_status;
 static uint64_t dead_since; // ms
@@ -271,6 +272,30 @@ static void tick(const struct mb_monitor *m) {
     tick_pid = pid > 0 ? pid : 0;
 }
 
+static int has_hung_up(int fd) {
+    struct pollfd polled = {fd, 0, 0};
+    int64_t now[2] = {0, 0};
+    long n = sys6(SYS_PPOLL, sys_address(&polled), 1, sys_address(now), 0, 0, 0);
+    return n > 0 && polled.revents & POLLHUP;
+}
+
+// A place for one more: a free one or, when there is none, that of a client which has left. What it
+// had typed is lost then, but a container that does not read shall not lock everybody out.
+static struct client *free_client(void) {
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        if (clients[k].fd < 0) {
+            return &clients[k];
+        }
+    }
+    for (int k = 0; k < MOST_CLIENTS; k++) {
+        if (has_hung_up(clients[k].fd)) {
+            close_fd(&clients[k].fd);
+            return &clients[k];
+        }
+    }
+    return 0;
+}
+
 static void accept_clients(const struct mb_monitor *m) {
     for (;;) {
         long fd = sys6(SYS_ACCEPT4, (uint64_t)m->listener, 0, 0, SOCK_FLAGS, 0, 0);
@@ -278,17 +303,14 @@ static void accept_clients(const struct mb_monitor *m) {
             deaf_until = fd == -EAGAIN ? 0 : now_ms() + ACCEPT_RETRY;
             return;
         }
-        int k = 0;
-        while (k < MOST_CLIENTS && clients[k].fd >= 0) {
-            k++;
-        }
-        if (k == MOST_CLIENTS) {
+        struct client *client = free_client();
+        if (!client) {
             sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
             continue;
         }
-        clients[k].fd = (int)fd;
-        clients[k].has_chunk = 1; // it begins with the next one
-        clients[k].has_left = 0;
+        client->fd = (int)fd;
+        client->has_chunk = 1; // it begins with the next one
+        client->has_left = 0;
     }
 }
 
@@ -551,6 +573,7 @@ static void turn(struct mb_plan *plan, struct mb_monitor *m, int signals, uint64
     if (committed && m->lifetime && !dead && now_ms() - began >= m->lifetime) {
         kill_container(plan);
         m->lifetime = 0;
+        timed_out = 1;
     }
     if (committed && m->interval && !dead && now_ms() >= *next_tick) {
         tick(m);
@@ -602,7 +625,8 @@ static void write_record(const struct mb_monitor *m, int code, int signal, uint6
     at = text_number(at, (uint64_t)signal, 1);
     at = text_put(at, ", \"finished\": ");
     at = text_number(at, time, 1);
-    *at++ = '}';
+    at = text_put(at, ", \"timed_out\": ");
+    at = text_put(at, timed_out ? "true}" : "false}");
     while (at < record + MB_RECORD - 1) {
         *at++ = ' ';
     }

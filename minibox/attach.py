@@ -30,17 +30,10 @@ STDERR = 2
 
 
 def connect(container: Resident) -> socket.socket:
-    """A connection to its monitor. StateError when there is none."""
-    place = os.open(container.directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        # By this way the path is short enough for struct sockaddr_un.
-        connection.connect(f"/proc/self/fd/{place}/attach")
-    except OSError:
-        connection.close()
-        raise StateError(f"container {container.name} is not running") from None
-    finally:
-        os.close(place)
+    """A connection to its monitor. StateError when there is none, or it does not answer."""
+    connection = container.directory.connect(container.name)
+    if connection is None:
+        raise StateError(f"container {container.name} is not running")
     return connection
 
 

@@ -20,15 +20,25 @@ from minibox.errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
     Data = dict[str, Any]
 
 VERSION = 1
 SHORT = 12  # of an id, as people see it
-PATIENCE = 10.0
+PATIENCE = 10  # seconds
 LARGEST = 8 << 20
 FIRST_READ = 16384
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# There is nothing of ours by that name, or something that no monitor has open. Any other error is
+# the machine's, and says nothing of what is there.
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+# The file itself is not what it should be.
+BROKEN = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO)
+# Errors of connect(2) and of the way there that say that no monitor listens.
+NOBODY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ECONNREFUSED, errno.EPROTOTYPE)
+TIMEVAL = struct.Struct("@ll")
 FLOCK = struct.Struct("hhqqi4x")  # struct flock of a 64-bit machine
 
 
@@ -55,11 +65,14 @@ def try_lock(fd: int) -> bool:
 
 
 def is_locked(path: str) -> bool:
-    """Does somebody hold the lock of this file? Asking does not take it."""
+    """Does somebody hold the lock of this file? Asking does not take it, and needs no right to
+    write (fs/locks.c, fcntl_getlk). StateError when that cannot be known."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False  # it is not there, or no file that a monitor could have
+        fd = os.open(path, READ)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return False
+        raise said(error, path) from None
     try:
         asked = FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
@@ -119,6 +132,8 @@ class Directory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno not in BROKEN:
+                raise said(error, path) from None
             raise self.damaged(name, error.strerror or str(error)) from None
         try:
             data = json.loads(text)
@@ -165,16 +180,57 @@ class Directory:
         """Does its monitor live?"""
         return is_locked(self.file("alive"))
 
-    def files(self) -> list[str]:
+    def connect(self, name: str) -> socket.socket | None:
+        """A connection to its monitor (docs/life.md, attach); None when nobody listens. `name`: of
+        the container, in a message. StateError when that cannot be known, or it does not answer."""
+        import socket
+
+        place = -1
+        connection = None
         try:
-            return os.listdir(self.path)
-        except OSError:
-            return []
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            place = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            # It ends also a wait for a place in the queue of a monitor that stands still.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(PATIENCE, 0))
+            # By this way the path is short enough for struct sockaddr_un.
+            connection.connect(f"/proc/self/fd/{place}/attach")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(0, 0))
+        except OSError as error:
+            if connection:
+                connection.close()
+            if error.errno in NOBODY:
+                return None
+            late = error.errno == errno.EAGAIN
+            why = "its monitor does not answer" if late else error.strerror
+            raise StateError(f"container {name}: {why}") from None
+        finally:
+            if place >= 0:
+                os.close(place)
+        return connection
+
+    def is_at_rest(self) -> bool:
+        """Does no monitor live, and does nobody start another? Between two starts by a restart
+        policy somebody holds the lock, from before the one monitor ends until the next lives."""
+        return not self.is_alive() and not is_locked(self.file("lock")) and not self.is_alive()
+
+    def files(self) -> list[str]:
+        """Its files' names; none when it is gone. StateError."""
+        return listed(self.path)
+
+
+def listed(path: str) -> list[str]:
+    """The names in a directory, sorted; none where there is none. StateError."""
+    try:
+        return sorted(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise said(error, path) from None
 
 
 def slurp(path: str) -> bytes:
     """A small file, at most LARGEST of it. OSError; a fifo or the like is none of ours."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = os.open(path, READ)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)

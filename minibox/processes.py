@@ -43,7 +43,7 @@ def _pids() -> list[int]:
 def _space(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""
 
 
@@ -69,7 +69,7 @@ def _row(pid: int, maps: list[tuple[int, int, int]]) -> Row | None:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(4096).rstrip(b"\0").split(b"\0")
         uid = _uid(pid)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     fields = tail.split()
     ticks = os.sysconf("SC_CLK_TCK")

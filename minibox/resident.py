@@ -14,7 +14,7 @@ import time
 from errno import EINVAL, ESRCH
 
 from minibox import core
-from minibox.directory import SHORT, Directory, slurp
+from minibox.directory import NO_FILE, READ, SHORT, Directory, said, slurp
 from minibox.errors import StateError
 from minibox.spec import Record
 
@@ -123,8 +123,7 @@ class Resident:
             return State(RUNNING, **living, **known)
         if end is None:
             return killed(**known)
-        ended = {name: end[name] for name in ("exit_code", "signal", "finished")}
-        state = State(EXITED, **known, **ended)
+        state = ended(end, **known)
         if alive and self.wants_restart(state):
             return state.replace(status=RESTARTING, monitor=run["monitor"])
         return state
@@ -149,7 +148,9 @@ class Resident:
             return  # we are what the monitor has become
         try:
             pidfd = core.pidfd_open(pid)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (ESRCH, EINVAL):
+                raise
             return
         try:
             if start_time(pid) == began:
@@ -184,12 +185,17 @@ def record(number: int) -> str:
 
 
 def _end(path: str | int) -> Data | None:
-    """What the monitor has left in such a file; None while it holds blanks."""
+    """What the monitor has left in such a file; None while it holds blanks. StateError when that
+    cannot be known."""
     try:
         text = os.pread(path, RECORD_BYTES, 0) if isinstance(path, int) else slurp(path)
         end = json.loads(text)
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
+    except OSError as error:
+        if error.errno in (*NO_FILE, EINVAL):
+            return None
+        raise said(error, str(path)) from None
     names = ("exit_code", "signal", "finished")
     is_whole = isinstance(end, dict) and all(isinstance(end.get(name), int) for name in names)
     return end if is_whole else None
@@ -205,8 +211,10 @@ class Ending:
         self._pidfd = pidfd
         self._path = container.directory.file(record(number))
         try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+            self._fd = os.open(self._path, READ)
+        except OSError as error:
+            if error.errno not in NO_FILE:
+                raise said(error, self._path) from None
             self._fd = -1
 
     def wait(self, timeout: float | None = None) -> State | None:
@@ -224,8 +232,7 @@ class Ending:
             time.sleep(0.002)
         if end is None:
             return killed(run=self._number)
-        ended = {name: end[name] for name in ("exit_code", "signal", "finished")}
-        return State(EXITED, run=self._number, **ended)
+        return ended(end, run=self._number)
 
     def _read(self) -> Data | None:
         if self._fd < 0:
@@ -240,6 +247,15 @@ class Ending:
             if fd >= 0:
                 os.close(fd)
         self._fd = self._pidfd = -1
+
+
+def ended(end: Data, **known: int) -> State:
+    """The state after this record."""
+    told = {name: end[name] for name in ("exit_code", "signal", "finished")}
+    is_over_time = end.get("timed_out") is True and end["signal"] == SIGKILL
+    return State(
+        EXITED, error="its time was up (--timeout)" if is_over_time else "", **known, **told
+    )
 
 
 def killed(**known: int) -> State:
@@ -286,11 +302,11 @@ def _check_run(directory: Directory, run: Data) -> None:
 
 def start_time(pid: int) -> int:
     """When a process began, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when there
-    is none."""
+    is none. OSError when that cannot be known."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
         return 0
 
 
@@ -298,14 +314,11 @@ _boot_id = ""
 
 
 def boot_id() -> str:
-    """Which boot of the machine this is (random(4)); it does not change while we live."""
+    """Which boot of the machine this is (random(4)); it does not change while we live. OSError."""
     global _boot_id
     if not _boot_id:
-        try:
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                _boot_id = file.read().strip()
-        except OSError:
-            return ""
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            _boot_id = file.read().strip()
     return _boot_id
 
 

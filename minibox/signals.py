@@ -48,7 +48,7 @@ def open_signalfd() -> int:
 
 
 def has_default(pid: int, signal: int) -> bool:
-    """Does the process neither catch, ignore nor block it (proc_pid_status(5))?"""
+    """Does the process neither catch, ignore nor block it (proc_pid_status(5))? OSError."""
     busy = 0
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
@@ -56,8 +56,8 @@ def has_default(pid: int, signal: int) -> bool:
                 key, _, value = line.partition(":")
                 if key in ("SigCgt", "SigIgn", "SigBlk"):
                     busy |= int(value, 16)
-    except (OSError, ValueError):
-        return True
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # nothing is left to do so
     return not busy >> signal - 1 & 1
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 
-from minibox.directory import SHORT, Damaged, Directory, Lock, said
+from minibox.directory import SHORT, Damaged, Directory, Lock, listed, said
 from minibox.errors import StateError, one_line
 
 TYPE_CHECKING = False
@@ -62,12 +62,7 @@ class Store:
 
     def ids(self) -> list[str]:
         """Of all containers, in no order."""
-        try:
-            return [name for name in os.listdir(self._containers) if _is_id(name)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise said(error, self._containers) from None
+        return [name for name in listed(self._containers) if _is_id(name)]
 
     def find(self, text: str) -> Directory:
         """By name, id, or the beginning of an id. StateError when there is none, or several."""
@@ -119,7 +114,7 @@ class Store:
                 os.rename(fresh.path, f"{self._containers}/{id_}")
             except OSError as error:
                 self.forget(id_, config)
-                raise said(error, error.filename or fresh.path) from None
+                raise said(error, error.filename2 or error.filename or fresh.path) from None
             except StateError:
                 self.forget(id_, config)
                 raise
@@ -204,15 +199,15 @@ class Store:
     def stale(self) -> Iterator[str]:
         """The paths that commands which were killed have left: hidden directories, links to
         containers that are not there. The lock of the store is held."""
-        for name in _listed(self._containers):
+        for name in listed(self._containers):
             if name.startswith(".") or not _is_id(name):
                 yield f"{self._containers}/{name}"
         for kind in ("names", "ids"):
-            for name in _listed(f"{self.root}/{kind}"):
+            for name in listed(f"{self.root}/{kind}"):
                 path = f"{self.root}/{kind}/{name}"
                 if not self._is_current(kind, name, path):
                     yield path
-        for name in _listed(self.root):
+        for name in listed(self.root):
             if name.startswith("."):
                 yield f"{self.root}/{name}"
 
@@ -250,13 +245,6 @@ def remove_tree(path: str) -> None:
         pass
     except OSError as error:
         raise said(error, path) from None
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
 
 
 def _is_hex(text: str) -> bool:

@@ -29,7 +29,7 @@ def execute(values: Values) -> int:
     count = None if tail in (None, "all", "-1") else settings.whole("--tail", str(tail))
     path = container.directory.path
     if values.get("follow"):
-        ended = lambda: not container.directory.is_alive()  # noqa: E731
+        ended = container.directory.is_at_rest
         entries: Iterable[Entry] = logs.follow(path, ended, tail=count, since=since, until=until)
     else:
         entries = logs.read(path, tail=count, since=since, until=until)

@@ -25,7 +25,7 @@ def execute(values: Values) -> int:
         raise StateError(f"container {container.name} is not running")
     try:
         rows = processes.of(state.pid)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         raise StateError(f"container {container.name} is not running") from None
     if values.get("json"):
         containers.print_json([dict(zip(row._fields, row.astuple(), strict=True)) for row in rows])

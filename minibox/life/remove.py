@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from minibox import resident
 from minibox.directory import SHORT, Damaged
@@ -55,7 +56,7 @@ def _remove(container: Resident, name: str, force: bool) -> None:
     if not os.path.lexists(container.directory.path):
         raise StateError(f"{name}: no such container")
     if force:
-        _end_by_force(container)
+        _end_by_force(container, name)
         if not os.path.lexists(container.directory.path):
             return  # a container with --rm: its end was its removal
     elif not container.state().is_at_rest:
@@ -63,8 +64,8 @@ def _remove(container: Resident, name: str, force: bool) -> None:
     forget(container)
 
 
-def _end_by_force(container: Resident) -> None:
-    """Whatever can be known about it, nothing of it runs after this."""
+def _end_by_force(container: Resident, name: str) -> None:
+    """Whatever can be known about it, nothing of it runs after this. StateError."""
     try:
         state = container.state()
         if state.is_running:
@@ -74,29 +75,29 @@ def _end_by_force(container: Resident) -> None:
     except StateError:
         pass  # it is damaged, or does not end: its monitor is the way to it
     if container.directory.exists("attach"):
-        _kill_by_monitor(container)
+        _kill_by_monitor(container, name)
     try:
         container.end_monitor()  # and with it the container
     except Damaged:
         pass
 
 
-def _kill_by_monitor(container: Resident) -> None:
-    """The container's files do not say who it is, but its monitor knows."""
-    import socket
-
-    place = os.open(container.directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.settimeout(KILL_PATIENCE)
-            connection.connect(f"/proc/self/fd/{place}/attach")
-            connection.send(b"k")
-            while connection.recv(1 << 16):
-                pass
-    except OSError:
-        pass  # it has ended meanwhile, or nobody listens any more
-    finally:
-        os.close(place)
+def _kill_by_monitor(container: Resident, name: str) -> None:
+    """The container's files do not say who it is, but its monitor knows: until nobody listens any
+    more. StateError."""
+    deadline = time.monotonic() + KILL_PATIENCE
+    while connection := container.directory.connect(name):
+        with connection:
+            try:
+                connection.settimeout(KILL_PATIENCE)
+                connection.send(b"k")
+                while connection.recv(1 << 16):
+                    pass
+            except OSError:
+                pass  # its end, or none: the next connection will show
+        if time.monotonic() > deadline:
+            raise StateError(f"container {name} does not end")
+        time.sleep(0.002)
 
 
 def after(container: Resident, number: int) -> None:

@@ -115,13 +115,14 @@ def box(rootfs, tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """`data(content)`: the option that makes it /data inside."""
+    """`data(content)`: the option that makes it /mnt/data inside."""
 
     def write(content):
-        path = tmp_path / "data"
+        path = tmp_path / "volume" / "data"
+        path.parent.mkdir()
         path.write_bytes(content)
         path.chmod(0o644)
-        return f"--volume={path}:/data:ro"
+        return f"--volume={path.parent}:/mnt:ro"
 
     return write
 
@@ -353,9 +354,9 @@ def test_output_is_not_lost_though_the_container_did_not_read_its_input(box, tmp
     """Linux tells a peer of unread data (ECONNRESET) before it gives it what was sent."""
     shared = tmp_path / "shared"
     shared.mkdir()
-    script = "until test -e /shared/go; do usleep 5000; done; echo out; echo err >&2; exit 3"
+    script = "until test -e /mnt/go; do usleep 5000; done; echo out; echo err >&2; exit 3"
     with open("/dev/zero", "rb") as zeros:
-        words = box.shell(script, f"--volume={shared}:/shared:ro")
+        words = box.shell(script, f"--volume={shared}:/mnt:ro")
         process = box.popen(*words, stdin=zeros)
     until(lambda: "web" in box.names() and box.is_running())
     until(lambda: sleeps(process.pid))
@@ -560,15 +561,32 @@ def test_who_is_refused_is_told(box, join):
     assert b"stuck" not in message
 
 
+def fill(client):
+    """Type until the pipe is full, and so is the socket; and leave."""
+    client.settimeout(0.3)
+    with contextlib.suppress(TimeoutError):
+        while client.send(b"i" + b"x" * 4095):
+            pass
+    client.close()
+
+
+def test_who_has_left_words_behind_locks_nobody_out(box, join, until):
+    box.run("trap 'echo hi' USR1; echo trapped; while :; do sleep 1000 & wait; done", "-i")
+    until(lambda: b"trapped" in box.logs())
+    fill(join())
+    for _ in range(MOST_CLIENTS):
+        client = join()
+        client.send(b"ix")
+        client.close()
+    last = join()
+    box("kill", "-s", "USR1", "web")
+    assert last.recv(1 << 16) == b"\x01hi\n"
+
+
 def test_clients_that_have_gone_make_room_though_the_container_does_not_read(box, join, until):
     """What was typed waits in front of it for ever; whoever comes and goes is counted right."""
     box.run("exec sleep 1000", "-i")
-    typing = join()
-    typing.settimeout(0.3)
-    with contextlib.suppress(TimeoutError):  # the pipe is full, and so is the socket
-        while typing.send(b"i" + b"x" * 4095):
-            pass
-    typing.close()
+    fill(join())
     for _ in range(MOST_CLIENTS // 2):
         join().close()
     # The one with words in front of the container is there until it takes them.

@@ -93,14 +93,15 @@ def box(rootfs, tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """`data(content)`: the option that makes it /data inside."""
+    """`data(content)`: the option that makes it /mnt/data inside."""
     files = itertools.count()
 
     def write(content):
-        path = tmp_path / f"data{next(files)}"
+        path = tmp_path / f"volume{next(files)}" / "data"
+        path.parent.mkdir()
         path.write_bytes(content)
         path.chmod(0o644)
-        return f"--volume={path}:/data:ro"
+        return f"--volume={path.parent}:/mnt:ro"
 
     return write
 
@@ -139,7 +140,7 @@ def check_form(files):
 
 def test_twenty_megabytes_of_lines_of_all_lengths(box, data):
     content = mixed_lines(20 * MEBIBYTE)
-    box.run("cat /data", data(content), *LARGE)
+    box.run("cat /mnt/data", data(content), *LARGE)
     assert box.wait() == 0
     assert box.logs() == content
     check_form(box.log_files())
@@ -147,7 +148,7 @@ def test_twenty_megabytes_of_lines_of_all_lengths(box, data):
 
 def test_both_streams_are_whole_and_apart(box, data):
     content = mixed_lines(3 * MEBIBYTE)
-    box.run("cat /data >&2 & cat /data; wait", data(content), *LARGE)
+    box.run("cat /mnt/data >&2 & cat /mnt/data; wait", data(content), *LARGE)
     assert box.wait() == 0
     done = box("logs", "web")
     assert done.stdout == content
@@ -178,7 +179,7 @@ def test_the_time_of_an_entry_is_that_of_its_writing(box):
 def test_lines_longer_than_any_buffer(box, data):
     lengths = [*EDGES, MEBIBYTE, 5 * MEBIBYTE + 1, *reversed(EDGES)]
     content = b"".join(b"%d " % k + b"a" * length + b"\n" for k, length in enumerate(lengths))
-    box.run("cat /data", data(content), *LARGE)
+    box.run("cat /mnt/data", data(content), *LARGE)
     box.wait()
     assert box.logs() == content
     check_form(box.log_files())
@@ -199,7 +200,7 @@ def test_lines_longer_than_any_buffer(box, data):
     ids=["every byte", "zeros", "newlines", "controls", "an entry", "parts of one", "random"],
 )
 def test_bytes_of_any_kind(box, data, content):
-    box.run("cat /data", data(content), *LARGE)
+    box.run("cat /mnt/data", data(content), *LARGE)
     box.wait()
     assert box.logs() == content
     check_form(box.log_files())
@@ -207,7 +208,7 @@ def test_bytes_of_any_kind(box, data, content):
 
 @pytest.mark.parametrize("content", [b"one\ntwo", b"x" * 20_000, b""])
 def test_no_newline_at_the_end(box, data, content):
-    box.run("cat /data", data(content))
+    box.run("cat /mnt/data", data(content))
     box.wait()
     assert box.logs() == content
 
@@ -237,7 +238,7 @@ def test_output_of_the_last_instant(box, data, option):
         data(content),
         box.rootfs,
         "dd",
-        "if=/data",
+        "if=/mnt/data",
         "bs=65536",
         "status=none",
     )
@@ -259,7 +260,9 @@ def test_output_of_the_last_instant_on_a_terminal(box):
 def test_output_of_a_child_that_dies_with_the_first_process(box, data):
     """It has just written, and would go on."""
     content = mixed_lines(50_000, seed=4)
-    script = "mkfifo /tmp/f; { cat /data >&2; echo > /tmp/f; exec yes; } & read go < /tmp/f; exit 3"
+    script = (
+        "mkfifo /tmp/f; { cat /mnt/data >&2; echo > /tmp/f; exec yes; } & read go < /tmp/f; exit 3"
+    )
     box.run(script, "--tmpfs=/tmp", data(content), *LARGE)
     assert box.wait() == 3
     done = box("logs", "web")
@@ -284,7 +287,7 @@ def test_a_flood_that_is_killed_is_a_beginning_of_what_would_have_come(box, unti
 
 def test_what_a_terminal_shows_is_kept(box, data):
     content = mixed_lines(MEBIBYTE, seed=5)
-    box.run("stty -opost; cat /data", "-t", data(content), *LARGE)
+    box.run("stty -opost; cat /mnt/data", "-t", data(content), *LARGE)
     assert box.wait() == 0
     assert box.logs() == content
 
@@ -305,7 +308,7 @@ def check_rotated(box, most_files, limit):
     check_form(files)
 
 
-@pytest.mark.parametrize("streams", ["cat /data", "cat /data >&2"])
+@pytest.mark.parametrize("streams", ["cat /mnt/data", "cat /mnt/data >&2"])
 def test_rotation_keeps_the_newest(box, data, streams):
     content = mixed_lines(2 * MEBIBYTE, seed=6)
     box.run(streams, data(content), "--log-opt=max-size=64k", "--log-opt=max-file=3")
@@ -321,7 +324,7 @@ def test_rotation_keeps_the_newest(box, data, streams):
 
 def test_rotation_in_the_middle_of_a_line_loses_nothing_of_it(box, data):
     content = b"a" * 200_000 + b"\nlast\n"
-    box.run("cat /data", data(content), "--log-opt=max-size=64k", "--log-opt=max-file=10")
+    box.run("cat /mnt/data", data(content), "--log-opt=max-size=64k", "--log-opt=max-file=10")
     box.wait()
     check_rotated(box, 10, 64 * KIBIBYTE)
     assert len(box.log_files()) > 2
@@ -331,7 +334,7 @@ def test_rotation_in_the_middle_of_a_line_loses_nothing_of_it(box, data):
 def test_one_file_is_enough_where_only_one_is_wanted(box, data):
     """There are two at the moment of rotation."""
     content = mixed_lines(MEBIBYTE, seed=7)
-    box.run("cat /data", data(content), "--log-opt=max-size=64k", "--log-opt=max-file=1")
+    box.run("cat /mnt/data", data(content), "--log-opt=max-size=64k", "--log-opt=max-file=1")
     box.wait()
     check_rotated(box, 2, 64 * KIBIBYTE)
     assert content.endswith(box.logs())
@@ -340,7 +343,7 @@ def test_one_file_is_enough_where_only_one_is_wanted(box, data):
 def test_a_start_goes_on_with_the_files_of_the_last_one(box, data):
     content = mixed_lines(100_000, seed=8)
     options = (data(content), "--log-opt=max-size=64k", "--log-opt=max-file=9")
-    box("create", "--name", "web", *options, box.rootfs, "cat", "/data")
+    box("create", "--name", "web", *options, box.rootfs, "cat", "/mnt/data")
     for _ in range(3):
         box("start", "-a", "web")
     check_rotated(box, 9, 64 * KIBIBYTE)
@@ -353,8 +356,8 @@ def test_a_start_goes_on_with_the_files_of_the_last_one(box, data):
 def test_a_flood_whose_monitor_is_killed_can_be_read_and_gone_on_with(box, tmp_path, until):
     shared = tmp_path / "shared"
     shared.mkdir()
-    script = "test -e /shared/again && exec echo 'the second start'; exec seq 1 100000000"
-    box.run(script, f"--volume={shared}:/shared:ro", *LARGE)
+    script = "test -e /mnt/again && exec echo 'the second start'; exec seq 1 100000000"
+    box.run(script, f"--volume={shared}:/mnt:ro", *LARGE)
     monitor, (log,) = box.state()["ConmonPid"], box.log_files()
     until(lambda: log.stat().st_size > MEBIBYTE // 4)
     os.kill(monitor, signal.SIGKILL)
@@ -452,7 +455,7 @@ def test_following_a_flood_that_is_rotated_all_the_time(box, data):
     """There are as many files as it takes, so it is all there to be read."""
     content = mixed_lines(6 * MEBIBYTE, seed=9)
     options = (data(content), "--log-opt=max-size=1m", "--log-opt=max-file=10")
-    box.run("read go; cat /data", "-i", *options)
+    box.run("read go; cat /mnt/data", "-i", *options)
     following = box.popen("logs", "-f", "web", stdout=-1)
     typing = box.popen("attach", "web", stdin=-1, stdout=-3)
     typing.stdin.write(b"go\n")
@@ -602,7 +605,7 @@ def test_data_for_programs(told):
 
 
 def test_data_of_any_bytes_is_json(box, data):
-    box.run("cat /data", data(bytes(range(256)) + b"\n\xc3\xa4\n"))
+    box.run("cat /mnt/data", data(bytes(range(256)) + b"\n\xc3\xa4\n"))
     box.wait()
     entries = [json.loads(line) for line in box.logs("--json").splitlines()]
     assert entries[-1]["log"] == "\u00e4"
@@ -611,7 +614,7 @@ def test_data_of_any_bytes_is_json(box, data):
 
 def test_a_long_line_counts_as_one(box, data):
     content = b"a" * 100_000 + b"\nb\n" + b"c" * 100_000 + b"\n"
-    box.run("cat /data", data(content), *LARGE)
+    box.run("cat /mnt/data", data(content), *LARGE)
     box.wait()
     assert box.logs("--tail", "1") == b"c" * 100_000 + b"\n"
     assert box.logs("--tail", "2") == b"b\n" + b"c" * 100_000 + b"\n"
@@ -620,7 +623,7 @@ def test_a_long_line_counts_as_one(box, data):
 def test_the_last_lines_across_rotated_files(box, data):
     content = mixed_lines(500_000, seed=10)
     lines = content.splitlines(keepends=True)
-    box.run("cat /data", data(content), "--log-opt=max-size=64k", "--log-opt=max-file=10")
+    box.run("cat /mnt/data", data(content), "--log-opt=max-size=64k", "--log-opt=max-file=10")
     box.wait()
     for count in (1, 100, 1000, 3000):
         assert box.logs("--tail", count) == b"".join(lines[-count:])
@@ -692,7 +695,7 @@ CONTENT = mixed_lines(MEBIBYTE, seed=11)
 def test_on_a_full_disk_the_container_is_held_back_and_nothing_is_lost(disk, data, until, box):
     small = disk("size=256k")
     small.box.run("echo I am quiet; exec cat", "-i", name="other")
-    small.box.run("cat /data; exit 5", data(CONTENT), *LARGE)
+    small.box.run("cat /mnt/data; exit 5", data(CONTENT), *LARGE)
     until(small.is_full)
     # It waits; what there was room for can be read.
     state = small.box.state()
@@ -716,7 +719,7 @@ def test_on_a_full_disk_the_container_is_held_back_and_nothing_is_lost(disk, dat
 
 def test_on_a_full_disk_the_end_is_written_down(disk, data, until):
     small = disk("size=256k")
-    small.box.run("cat /data; exit 5", data(CONTENT), *LARGE)
+    small.box.run("cat /mnt/data; exit 5", data(CONTENT), *LARGE)
     until(small.is_full)
     os.kill(small.box.state()["Pid"], signal.SIGKILL)
     began = time.monotonic()
@@ -738,7 +741,7 @@ def test_on_a_full_disk_the_end_is_written_down(disk, data, until):
 def test_on_a_full_disk_an_exit_code_is_written_down(disk, data):
     """The last output does not fit; the container has ended by itself."""
     small = disk("size=128k")
-    script = "read go; dd if=/data bs=60000 count=1 status=none; exit 7"
+    script = "read go; dd if=/mnt/data bs=60000 count=1 status=none; exit 7"
     small.box.run(script, "-i", data(CONTENT), *LARGE)
     small.fill()
     # Who is attached gets it all the same.
@@ -759,7 +762,7 @@ def test_on_a_full_disk_a_container_can_be_ended(disk, words):
 
 def test_on_a_full_disk_a_container_can_be_removed(disk, data, until):
     small = disk("size=256k")
-    small.box.run("cat /data", data(CONTENT), *LARGE)
+    small.box.run("cat /mnt/data", data(CONTENT), *LARGE)
     until(small.is_full)
     pid = small.box.state()["Pid"]
     small.box("rm", "-f", "web")
@@ -771,7 +774,7 @@ def test_on_a_full_disk_the_oldest_files_make_room(disk, data, until):
     """A log that is rotated holds nobody back as long as it has something to let go."""
     small = disk("size=200k")
     small.box.run(
-        "cat /data; exit 5", data(CONTENT), "--log-opt=max-size=64k", "--log-opt=max-file=5"
+        "cat /mnt/data; exit 5", data(CONTENT), "--log-opt=max-size=64k", "--log-opt=max-file=5"
     )
     assert small.box.wait() == 5
     found = small.box.logs()

@@ -371,3 +371,9 @@ def test_restart_of_many(box):
     done = box("restart", "one", "none", "two")
     assert (done.returncode, done.stdout) == (125, b"one\ntwo\n")
     assert done.stderr == b"minibox: none: no such container\n"
+
+
+def test_who_follows_the_log_sees_all_starts(box):
+    box.run("--restart", "on-failure:2", command=("/bin/sh", "-c", "echo begun; exit 3"))
+    done = box("logs", "-f", "c")
+    assert (done.returncode, done.stdout) == (0, b"begun\n" * 3)

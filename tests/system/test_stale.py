@@ -84,11 +84,17 @@ def test_who_has_the_pid_now_is_left_alone(box, edit, bystander, words):
     assert box.do("exec", "c", "echo", "here") == "here"
 
 
+def _reads_signals(pid):
+    try:
+        return any("signalfd" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False  # an fd was closed while we looked
+
+
 def test_a_signal_of_who_is_attached_goes_to_nobody_else(box, edit, bystander, until):
     box.run()
     attached = box.begin("attach", "c")
-    files = Path(f"/proc/{attached.pid}/fd")
-    until(lambda: "signalfd" in str([os.readlink(fd) for fd in files.iterdir() if fd.is_symlink()]))
+    until(lambda: _reads_signals(attached.pid))
     edit(pid=bystander.pid)
     attached.send_signal(signal.SIGTERM)
     box.do("rm", "-f", "c")

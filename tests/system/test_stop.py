@@ -265,3 +265,16 @@ def test_a_container_whose_monitor_is_killed_dies_with_it(box, until):
     assert state["Error"] == "its monitor was killed"
     box.do("start", "c")
     assert box.status() == "running"
+
+
+@pytest.mark.parametrize("options", [(), ("--init",)], ids=["first", "with an init"])
+def test_who_lives_longer_than_the_timeout_is_killed_and_it_is_said(box, options):
+    done = box(
+        "run", "--name", "c", "--timeout", "300ms", *options, box.rootfs, "/bin/sleep", "1000"
+    )
+    said = b"minibox: the container has ended: its time was up (--timeout)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (137, b"", said)
+    assert box.state()["Error"] == "its time was up (--timeout)"
+    box.do("start", "c")
+    box.do("kill", "c")
+    assert box.state()["Error"] == ""
