@@ -22,6 +22,8 @@
 #define ECHILD 10
 #define EAGAIN 11
 #define EINTR 4
+#define EINVAL 22
+#define EMFILE 24
 #define ENOSPC 28
 #define EDQUOT 122
 #define AT_FDCWD (-100)
@@ -140,7 +142,7 @@ static long keep_fds(struct mb_monitor *m) {
             long fd =
                 sys6(SYS_FCNTL, (uint64_t)*kept[k], F_DUPFD_CLOEXEC, (uint64_t)last + 1, 0, 0, 0);
             if (fd < 0) {
-                return fd;
+                return fd == -EINVAL ? -EMFILE : fd; // it means that no fd may be so high
             }
             *kept[k] = (int32_t)fd;
             last = (int)fd;

@@ -94,7 +94,7 @@ class Lock:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if self._gone and not os.path.isdir(os.path.dirname(self._path)):
+            if self._gone and not is_there(os.path.dirname(self._path)):
                 raise StateError(self._gone) from None
             raise Damaged(str(said(error, self._path))) from None
         deadline, pause = time.monotonic() + PATIENCE, 0.001
@@ -170,7 +170,7 @@ class Directory:
             raise said(error, self.file(name)) from None
 
     def exists(self, name: str) -> bool:
-        return os.path.lexists(self.file(name))
+        return is_there(self.file(name))
 
     def lock(self, name: str) -> Lock:
         """For commands that change the container. `name`: what it is called in a message."""
@@ -216,6 +216,17 @@ class Directory:
     def files(self) -> list[str]:
         """Its files' names; none when it is gone. StateError."""
         return listed(self.path)
+
+
+def is_there(path: str) -> bool:
+    """Is there something by that name? StateError when that cannot be known."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise said(error, path) from None
+    return True
 
 
 def listed(path: str) -> list[str]:

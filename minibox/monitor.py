@@ -82,7 +82,7 @@ class Start:
         opened: list[int] = []
         image = self.plan.encode(trace=trace)
         try:
-            opened += self._open(inputs)
+            self._open(inputs, opened)
             if slots.USERNS in image.slots and self.plan.uid_map:
                 userns = idmap.make_userns(self.plan.uid_map, self.plan.gid_map)
                 inputs[slots.USERNS] = userns
@@ -102,16 +102,15 @@ class Start:
         core.await_end(self._child.pidfd)
         self.raise_failure()
 
-    def _open(self, inputs: dict[str, int]) -> list[int]:
-        """The pipes; the fds that are not ours to keep."""
-        theirs: list[int] = []
+    def _open(self, inputs: dict[str, int], theirs: list[int]) -> None:
+        """The pipes. theirs: gets the fds that are not ours to keep, also when this fails."""
         inputs[slots.STARTER], self._starter = _socketpair()
         theirs.append(inputs[slots.STARTER])
         if self.spec.sends_fds:
             inputs[slots.FDS], inputs[slots.CONSOLE] = _socketpair()
             theirs += [inputs[slots.FDS], inputs[slots.CONSOLE]]
         if self.spec.terminal:
-            return theirs
+            return
         assert self.spec.monitor is not None
         for fd, (inner, outer) in enumerate(zip(slots.STDIO, slots.STREAM_ENDS, strict=True)):
             if fd == 0 and not self.spec.monitor.stdin:
@@ -122,7 +121,6 @@ class Start:
             inputs[inner], inputs[outer] = (read, write) if fd == 0 else (write, read)
             theirs += [read, write]
             idmap.give(inputs[inner], self.spec)
-        return theirs
 
     def go(self) -> None:
         """Do the parent's part, and wait until the command has been exec'd. SetupError,
@@ -172,7 +170,7 @@ class Start:
 
     def undo(self) -> None:
         """Nothing of it is left when this returns."""
-        if self._starter >= 0 and self._tell(UNDO):
+        if self._child and self._starter >= 0 and self._tell(UNDO):
             self._is_gone(GONE_WITHIN)
 
     def _tell(self, word: bytes) -> bool:

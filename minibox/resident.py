@@ -14,7 +14,7 @@ import time
 from errno import EINVAL, ESRCH
 
 from minibox import core
-from minibox.directory import NO_FILE, READ, SHORT, Directory, said, slurp
+from minibox.directory import NO_FILE, READ, SHORT, Directory, is_there, said, slurp
 from minibox.errors import StateError
 from minibox.spec import Record
 
@@ -90,7 +90,7 @@ class Resident:
 
     def check_there(self) -> None:
         """StateError when it has been removed meanwhile."""
-        if not os.path.isdir(self.directory.path):
+        if not is_there(self.directory.path):
             raise StateError(f"{self.id[:SHORT]}: no such container")
 
     def reload(self) -> Data:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 
-from minibox.directory import SHORT, Damaged, Directory, Lock, listed, said
+from minibox.directory import SHORT, Damaged, Directory, Lock, is_there, listed, said
 from minibox.errors import StateError, one_line
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ class Store:
         id_ = self._named(text)
         if id_:
             return self.directory(id_)
-        if _is_id(text) and os.path.isdir(f"{self._containers}/{text}"):
+        if _is_id(text) and is_there(f"{self._containers}/{text}"):
             return self.directory(text)
         found = [id_ for id_ in self.ids() if id_.startswith(text)] if _is_hex(text) else []
         if len(found) > 1:
@@ -146,7 +146,7 @@ class Store:
                 return number
             except FileExistsError:
                 owner = os.readlink(path)
-                if not os.path.isdir(f"{self._containers}/{owner}"):
+                if not is_there(f"{self._containers}/{owner}"):
                     self._link(path, id_)
                     return number
             except OSError as error:

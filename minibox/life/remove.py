@@ -7,7 +7,7 @@ import os
 import time
 
 from minibox import resident
-from minibox.directory import SHORT, Damaged
+from minibox.directory import SHORT, Damaged, is_there
 from minibox.errors import SpecError, StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
@@ -53,11 +53,11 @@ def remove(container: Resident, *, force: bool = False) -> None:
 
 
 def _remove(container: Resident, name: str, force: bool) -> None:
-    if not os.path.lexists(container.directory.path):
+    if not is_there(container.directory.path):
         raise StateError(f"{name}: no such container")
     if force:
         _end_by_force(container, name)
-        if not os.path.lexists(container.directory.path):
+        if not is_there(container.directory.path):
             return  # a container with --rm: its end was its removal
     elif not container.state().is_at_rest:
         raise StateError(f"container {name} is running\n  hint: minibox stop {name}, or rm -f")
@@ -131,7 +131,7 @@ def gc(store: Store) -> Iterator[str]:
             yield from _sweep(container)
         except StateError as error:
             yield f"left alone: {error}"
-    if not os.path.isdir(store.root):
+    if not is_there(store.root):
         return
     with store.lock():
         for path in store.stale():

@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -26,6 +27,7 @@ SAMPLED = "MINIBOX_EVERY" not in os.environ
 JOBS = min(4, len(os.sched_getaffinity(0)))
 MOST_SHOWN = 20  # problems
 PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x20000
 # What may be in a state directory without any container.
 FURNITURE = {"containers", "events", "events.1", "events.lock", "ids", "lock", "names"}
 
@@ -60,18 +62,23 @@ class Home:
         return [COMMAND, "--root", str(self.root), *map(str, words)]
 
     def run(
-        self, *words: object, under: tuple[str, ...] = (), timeout: float = 20.0
+        self,
+        *words: object,
+        under: tuple[str, ...] = (),
+        timeout: float = 20.0,
+        limits: dict[int, int] | None = None,
     ) -> subprocess.CompletedProcess:
         """What the command line does, in a process forked off this one: 5 ms, not 45. under: the
         options of a strace of it, which begins where the interpreter has started, and which ends
-        with the command."""
+        with the command. limits: soft ones of its resources."""
         argv = self.line(*words)
-        streams = [os.memfd_create("stdout"), os.memfd_create("stderr")]
+        # What is written into a pipe is not counted by RLIMIT_FSIZE.
+        streams = [_Caught(is_pipe=bool(limits)) for _ in range(2)]
         gate, opener = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(opener)
-            _be_the_command(argv[1:], gate, streams)
+            _be_the_command(argv[1:], gate, [stream.fd for stream in streams], limits or {})
         os.close(gate)
         tracer = attach_strace(pid, under) if under else None
         os.close(opener)
@@ -80,7 +87,7 @@ class Home:
             if "-f" in under:
                 tracer.terminate()  # the monitor lives on, without it
             tracer.communicate()
-        out, err = (_contents(fd) for fd in streams)
+        out, err = (stream.take() for stream in streams)
         return subprocess.CompletedProcess(argv, code, out, err)
 
     def execute(self, *words: object, timeout: float = 20.0, **how) -> subprocess.CompletedProcess:
@@ -143,20 +150,20 @@ class Home:
 
 def execute(argv: list[str], timeout: float = 20.0, **how) -> subprocess.CompletedProcess:
     """Run a program whose output nobody else can hold up; HUNG as the code if it takes too long."""
-    streams = [os.memfd_create("stdout"), os.memfd_create("stderr")]
+    streams = [_Caught(), _Caught()]
     before = descendants()
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=streams[0], stderr=streams[1], **how
-    )
+    out, err = (stream.fd for stream in streams)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **how)
     code = _wait(process.pid, timeout)
     process.returncode = -1  # waited for
     if code == HUNG:
         end(descendants() - before)
-    out, err = (_contents(fd) for fd in streams)
-    return subprocess.CompletedProcess(argv, code, out, err)
+    return subprocess.CompletedProcess(argv, code, *(stream.take() for stream in streams))
 
 
-def _be_the_command(words: list[str], gate: int, streams: list[int]) -> None:
+def _be_the_command(
+    words: list[str], gate: int, streams: list[int], limits: dict[int, int]
+) -> None:
     """In a child: never returns."""
     from minibox import cli
 
@@ -168,6 +175,10 @@ def _be_the_command(words: list[str], gate: int, streams: list[int]) -> None:
             os.dup2(source, fd)
         sys.stdout = open(1, "w", closefd=False)
         sys.stderr = open(2, "w", closefd=False)
+        if limits:
+            os.closerange(3, 1024)  # what pytest has open would count
+        for resource_, soft in limits.items():
+            resource.setrlimit(resource_, (soft, resource.getrlimit(resource_)[1]))
         cli.main(words)
     except BaseException:  # noqa: BLE001 - it is said
         os.write(2, traceback.format_exc().encode())
@@ -201,10 +212,25 @@ def _wait(pid: int, timeout: float) -> object:
         os.close(pidfd)
 
 
-def _contents(fd: int) -> bytes:
-    with os.fdopen(fd, "rb", closefd=True) as file:
-        file.seek(0)
-        return file.read()
+class _Caught:
+    """What a command writes on one of its streams, `fd`: into a file or, a little, into a pipe."""
+
+    def __init__(self, *, is_pipe: bool = False) -> None:
+        self._source = -1
+        if is_pipe:
+            self._source, self.fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        else:
+            self.fd = os.memfd_create("stream")
+
+    def take(self) -> bytes:
+        """All of it; nothing can be caught any more."""
+        if self._source < 0:
+            with os.fdopen(self.fd, "rb") as file:
+                file.seek(0)
+                return file.read()
+        os.close(self.fd)
+        with os.fdopen(self._source, "rb", buffering=0) as file:
+            return file.read(1 << 16) or b""
 
 
 # Processes.
@@ -300,9 +326,9 @@ def _is_a_guest(pid: int, first: int) -> bool:
 # Faults, several at a time.
 
 
-def in_parallel(work, cases: list, jobs: int = JOBS) -> list[str]:
+def in_parallel(work, cases: list, jobs: int = JOBS, *, own_mounts: bool = False) -> list[str]:
     """work(case) -> problems, in processes of their own, which adopt what is orphaned below them;
-    the problems."""
+    the problems. own_mounts: what a process mounts is there for it alone."""
     pipes = []
     pids = []
     for k in range(jobs):
@@ -310,7 +336,7 @@ def in_parallel(work, cases: list, jobs: int = JOBS) -> list[str]:
         pid = os.fork()
         if pid == 0:
             os.close(ours)
-            _work(work, cases[k::jobs], theirs)
+            _work(work, cases[k::jobs], theirs, own_mounts)
         os.close(theirs)
         pipes.append(ours)
         pids.append(pid)
@@ -329,11 +355,14 @@ def few(problems: list[str]) -> list[str]:
     return problems if rest <= 0 else [*problems[:MOST_SHOWN], f"and {rest} more"]
 
 
-def _work(work, cases: list, pipe: int) -> None:
+def _work(work, cases: list, pipe: int, own_mounts: bool) -> None:
     """In a child: never returns."""
     problems: list[str] = []
     try:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if own_mounts:
+            assert ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
         before = mounts()
         for case in cases:
             problems += work(case)

@@ -254,7 +254,7 @@ class Trial:
             home.clear()
 
     def problems(self, home, words, call, other):
-        done = home.run(*words, under=kept.injected(self.fault(call)))
+        done = self.strike(home, words, call)
         found = self.verdict(done, call) + self.afterwards(home)
         if done.returncode == 0 and self.case.judge is not swept:  # gc does what it can
             found += self.case.judge(home, done)
@@ -269,6 +269,10 @@ class Trial:
         if left := kept.until(lambda: not kept.descendants()) or kept.named(kept.descendants()):
             found += [] if left is True else [f"after rm -af: {left}"]
         return found
+
+    def strike(self, home, words, call):
+        """The verb, and what happens to it. What it leaves wrong here is right again after it."""
+        return home.run(*words, under=kept.injected(self.fault(call)))
 
     def complaints(self, stderr):
         """The messages of several containers may be several."""
