@@ -24,6 +24,8 @@
 #define EAGAIN 11
 #define MOST_TRIES 100000
 #define ESRCH 3
+#define EPROTO 71
+#define NLMSG_ERROR 2
 #define LAST_ERRNO 4095
 
 static uint64_t now(void) {
@@ -43,12 +45,12 @@ void mb_relocate(struct mb_plan *plan) {
     plan->base = sys_address(plan);
 }
 
-static long wait_at_gate(struct mb_plan *plan) {
+static long wait_at_gate(struct mb_plan *plan, uint32_t wanted) {
     volatile uint32_t *gate = &plan->gate;
     plan->arrived = 1;
     sys_futex(&plan->arrived, FUTEX_WAKE, 1, 0);
-    while (*gate == 0) {
-        long r = sys_futex(gate, FUTEX_WAIT, 0, 0);
+    for (uint32_t open = *gate; open < wanted; open = *gate) {
+        long r = sys_futex(gate, FUTEX_WAIT, open, 0);
         if (r < 0 && r != -EINTR && r != -EAGAIN) {
             return r;
         }
@@ -69,12 +71,26 @@ static uint64_t argument(const struct mb_plan *plan, const struct mb_op *op, int
     return value;
 }
 
+// The errno in a struct nlmsgerr is the result, as that of a call.
+static long netlink(uint64_t socket, uint64_t message) {
+    int32_t reply[256];
+    long r = sys6(SYS_SENDMSG, socket, message, 0, 0, 0, 0);
+    if (r >= 0) {
+        r = sys6(SYS_RECVFROM, socket, sys_address(reply), sizeof reply, 0, 0, 0);
+    }
+    if (r < 0) {
+        return r;
+    }
+    // Nothing else was asked for, so it is the header, of 16 bytes, and the error.
+    return r >= 20 && (reply[1] & 0xffff) == NLMSG_ERROR ? reply[4] : -EPROTO;
+}
+
 static long run_op(struct mb_plan *plan, const struct mb_op *op) {
     uint64_t a = argument(plan, op, 0);
     uint64_t b = argument(plan, op, 1);
     switch (op->nr) {
     case MB_GATE:
-        return wait_at_gate(plan);
+        return wait_at_gate(plan, (uint32_t)a);
     case MB_STORE:
         *(int32_t *)(uintptr_t)b = (int32_t)a;
         return 0;
@@ -82,6 +98,8 @@ static long run_op(struct mb_plan *plan, const struct mb_op *op) {
         return mb_fork(plan, a);
     case MB_INIT:
         return mb_init(plan);
+    case MB_NETLINK:
+        return netlink(a, b);
     case MB_MONITOR:
         return mb_monitor(plan, a, (struct mb_monitor *)(uintptr_t)b);
     default:

@@ -167,8 +167,8 @@ int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
     return 0;
 }
 
-int mb_go(struct mb_plan *plan) {
-    plan->gate = 1;
+int mb_go(struct mb_plan *plan, uint32_t n) {
+    plan->gate = n;
     long r = sys_futex(&plan->gate, FUTEX_WAKE, 1, NULL);
     return r < 0 ? (int)r : 0;
 }

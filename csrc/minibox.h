@@ -42,7 +42,7 @@ struct mb_plan {
     uint64_t began; // live: CLOCK_MONOTONIC ns when the first op began
     uint64_t robust_next; // live: the robust list's only entry (staged plans)
     uint32_t alive; // live, futex: not 0, and without FUTEX_OWNER_DIED, until exec or death
-    uint32_t gate; // live, futex: 0 shut, 1 open
+    uint32_t gate; // live, futex: how many gates are open
     uint32_t step; // live: the op being run
     int32_t error; // live: errno of the op that failed, or 0
     int32_t second_pid; // live: pid of the child made by MB_FORK or MB_MONITOR, or 0
@@ -55,15 +55,16 @@ struct mb_plan {
 
 // The steps that are no system call.
 enum {
-    MB_GATE = -1, // wait until the parent opens the gate
+    MB_GATE = -1, // (n): wait until the parent has opened n gates
     MB_STORE = -2, // (slot value, address): put a 32-bit word into the arena
     MB_FORK = -3, // (clone flags): go on in a new child and let this process end; staged only
     MB_INIT = -4, // go on in a new child and let this process be its init; staged only
     MB_MONITOR = -5, // (clone flags, struct mb_monitor): the same, as its monitor; staged only
+    MB_NETLINK = -6, // (netlink socket, struct msghdr): send a message and take its acknowledgement
 };
 
 // What MB_MONITOR is told. The fds are its ends, -1 where there is none; the working directory is
-// the container's own, where it keeps `log`. 96 bytes.
+// the container's own, where it keeps `log`. 104 bytes.
 struct mb_monitor {
     int32_t alive; // a file whose lock says that the monitor lives
     int32_t
@@ -83,6 +84,7 @@ struct mb_monitor {
     uint64_t environment; // envp of both
     uint64_t journal; // the event at the end: its text before the exit code, or 0
     uint64_t journal_path; // where it is appended
+    uint64_t leases; // paths that are removed at the end, as an argv, or 0
     uint64_t lifetime; // ms after which the container is killed, or 0
 };
 
@@ -116,8 +118,8 @@ void mb_arena_free(struct mb_plan *plan, uint32_t size);
 // set an op failed (plan->step says which), else the clone did.
 int mb_launch(struct mb_plan *plan, struct mb_clone *how);
 
-// Open the gate; 0 or -errno.
-int mb_go(struct mb_plan *plan);
+// Open the gates up to the n-th; 0 or -errno.
+int mb_go(struct mb_plan *plan, uint32_t n);
 
 // Wait until a child waits at the gate. 1 when one does, 0 after the timeout.
 int mb_arrived(struct mb_plan *plan, int timeout_ms);
@@ -153,6 +155,6 @@ long mb_fork_with(struct mb_plan *plan, uint64_t flags);
 
 _Static_assert(sizeof(struct mb_op) == 64, "minibox/plan.py packs 64 bytes");
 _Static_assert(sizeof(struct mb_plan) == 120, "minibox/plan.py packs 120 bytes");
-_Static_assert(sizeof(struct mb_monitor) == 96, "minibox/compile/monitor.py packs 96 bytes");
+_Static_assert(sizeof(struct mb_monitor) == 104, "minibox/compile/monitor.py packs 104 bytes");
 
 #endif

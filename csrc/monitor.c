@@ -648,6 +648,14 @@ static void record_end(const struct mb_plan *plan, const struct mb_monitor *m) {
     write_record(m, code, signal, time); // from here on nobody needs this process
 }
 
+// The addresses in its networks are free before anybody can know that it has ended.
+static void give_back(const struct mb_monitor *m) {
+    const uint64_t *paths = (const uint64_t *)(uintptr_t)m->leases;
+    for (int k = 0; paths && paths[k]; k++) {
+        sys6(SYS_UNLINKAT, (uint64_t)AT_FDCWD, paths[k], 0, 0, 0, 0);
+    }
+}
+
 static void sleep_ms(uint32_t ms) {
     int64_t time[2] = {ms / 1000, ms % 1000 * 1000000L};
     sys6(SYS_NANOSLEEP, sys_address(time), 0, 0, 0, 0, 0);
@@ -675,6 +683,7 @@ static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
         sys6(SYS_KILL, (uint64_t)tick_pid, SIGKILL, 0, 0, 0, 0);
         sys6(SYS_WAIT4, (uint64_t)tick_pid, 0, 0, 0, 0, 0);
     }
+    give_back(m);
     record_end(plan, m);
     for (int k = 0; k < MOST_CLIENTS; k++) {
         close_fd(&clients[k].fd);

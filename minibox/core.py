@@ -40,6 +40,9 @@ def syscall(number: int, *args: int | bytes | bytearray | None) -> int:
     return result
 
 
+NOTHING: Mapping[str, bytes] = {}
+
+
 class Report:
     """What is known of a plan that ran. step: the index of the last op begun. error: the errno
     of the op that failed, or 0. results: by op. micros: durations by op, empty without trace."""
@@ -66,9 +69,9 @@ class Child:
         self.pid = pid
         self.pidfd = pidfd
 
-    def go(self) -> None:
-        """Open the gate. OSError when the child cannot be woken."""
-        error = lib.mb_go(self._arena)
+    def go(self, gates: int = 1) -> None:
+        """Open the first gate, or as many. OSError when the child cannot be woken."""
+        error = lib.mb_go(self._arena, gates)
         if error:
             raise OSError(-error, os.strerror(-error), "gate")
 
@@ -161,12 +164,16 @@ def launch(
     set_tid: Sequence[int] = (),
     cgroup: int = -1,
     call: int = 0,
+    blanks: Mapping[str, bytes] = NOTHING,
 ) -> Child:
-    """Clone a child that runs the plan. inputs: slot name -> fd. The rest is clone3(2)'s words;
+    """Clone a child that runs the plan. inputs: slot name -> fd. blanks: what takes the place of
+    the plan's own, of the same length. The rest is clone3(2)'s words;
     call 2 or 3 insists on clone or clone3. LaunchError when the parent's ops or the clone fail."""
     arena, memfd = _arena(image.size, staged)
     memory = ffi.buffer(ffi.cast("char *", arena), image.size)
     memory[: len(image.blob)] = image.blob
+    for name, data in blanks.items():
+        memory[image.blanks[name] : image.blanks[name] + len(data)] = data
     arena.size = image.size
     slots = ffi.cast("int32_t *", arena) + image.slots_at // 4
     for name, fd in inputs.items():

@@ -133,12 +133,13 @@ def run(
     show: Callable[[Process], None] | None,
     inputs: Mapping[str, int] | None = None,
     prepare: Callable[[int], object] | None = None,
+    plug: Callable[[int], object] | None = None,
     tied_to: int = -1,
 ) -> Outcome:
     """Run a container in the foreground; SetupError when it cannot be set up.
 
     With `show` the plan is traced, and it is called when set-up has ended, well or not. inputs,
-    prepare: more fds for the plan, and what to do while the child waits (supervisor.start).
+    prepare, plug: more fds for the plan, and what to do while the child waits (supervisor.start).
     tied_to: a pidfd of a process with whose end this one is killed.
     """
     signalfd = signals.open_signalfd()
@@ -146,7 +147,7 @@ def run(
         streams.open()
     image = plan.encode(trace=show is not None)
     given = {**(inputs or {}), **(streams.inputs if streams else {})}
-    process = start(spec, plan, host, image, given, prepare)
+    process = start(spec, plan, host, image, given, prepare, plug)
     try:
         if streams:
             streams.started()

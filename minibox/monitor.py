@@ -20,6 +20,8 @@ from minibox.resources import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minibox.host import Host
     from minibox.plan import Plan
     from minibox.spec import Spec
@@ -122,9 +124,9 @@ class Start:
             theirs += [read, write]
             idmap.give(inputs[inner], self.spec)
 
-    def go(self) -> None:
-        """Do the parent's part, and wait until the command has been exec'd. SetupError,
-        StateError."""
+    def go(self, plug: Callable[[int], object] | None = None) -> None:
+        """Do the parent's part, and wait until the command has been exec'd. plug: called with the
+        pid to make its interfaces. SetupError, StateError."""
         child = self._launched
         try:
             if self.spec.makes("user"):
@@ -135,9 +137,19 @@ class Start:
                 child.go()
         except OSError as error:
             raise _said(error, "write the id maps") from None
+        if plug:
+            self._plug(plug)
         while not child.left(0.1):
             self._check(is_dead=False)
         self._check(is_dead=self.plan.steps[child.report().step].call != "execve")
+
+    def _plug(self, plug: Callable[[int], object]) -> None:
+        try:
+            plug(self.pid)
+            self._launched.go(2)
+        except OSError as error:
+            self._check(is_dead=self._launched.left(0))  # it may be why there was nobody to plug in
+            raise _said(error, "plug in the network") from None
 
     def _check(self, *, is_dead: bool) -> None:
         """SetupError when a step has failed, StateError when somebody has been killed."""

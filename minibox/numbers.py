@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from minibox.plan import FORK, GATE, INIT, MONITOR, STEPS, STORE
+from minibox.plan import FORK, GATE, INIT, MONITOR, NETLINK, STEPS, STORE
 
 SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "write": (1, 64, "fd bytes int"),
@@ -50,7 +50,8 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "gettid": (186, 178, ""),
     "exit_group": (231, 94, "int"),
     "keyctl": (250, 219, "=KEYCTL_ path"),
-    "openat": (257, 56, "fd path |O_"),
+    "openat": (257, 56, "fd path |O_ mode"),
+    "unlinkat": (263, 35, "fd path int"),
     "mkdirat": (258, 34, "fd path octal"),
     "mknodat": (259, 33, "fd path mode int"),
     "fchownat": (260, 54, "fd path int int |AT_"),
@@ -76,11 +77,12 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "close_range": (436, 436, "int int |CLOSE_RANGE_"),
     "openat2": (437, 437, "fd path memory int"),
     "mount_setattr": (442, 442, "fd path |AT_ memory int"),
-    GATE: (STEPS[GATE], STEPS[GATE], ""),
+    GATE: (STEPS[GATE], STEPS[GATE], "int"),
     STORE: (STEPS[STORE], STEPS[STORE], "fd memory"),
     FORK: (STEPS[FORK], STEPS[FORK], "|CLONE_"),
     INIT: (STEPS[INIT], STEPS[INIT], ""),
     MONITOR: (STEPS[MONITOR], STEPS[MONITOR], "|CLONE_ memory"),
+    NETLINK: (STEPS[NETLINK], STEPS[NETLINK], "fd memory"),
 }
 
 NUMBERS: dict[str, int] = {

@@ -23,8 +23,8 @@ EXPECT_ZERO, RETRY = 1, 2
 ARENA_FD = 96
 
 # The steps that are no system call, with their op numbers.
-GATE, STORE, FORK, INIT, MONITOR = "gate", "store", "fork", "init", "monitor"
-STEPS = {GATE: -1, STORE: -2, FORK: -3, INIT: -4, MONITOR: -5}
+GATE, STORE, FORK, INIT, MONITOR, NETLINK = "gate", "store", "fork", "init", "monitor", "netlink"
+STEPS = {GATE: -1, STORE: -2, FORK: -3, INIT: -4, MONITOR: -5, NETLINK: -6}
 
 
 class Slot(str):
@@ -48,6 +48,17 @@ class Memory:
         self.data = data
         self.text = text
         self.pointers = pointers
+
+
+class Blank(Memory):
+    """Bytes that launch may replace by as many others, so that one encoded plan serves containers
+    that differ in nothing else. name: by which launch knows them."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, data: bytes, text: str = "") -> None:
+        super().__init__(data, text)
+        self.name = name
 
 
 class Struct(Memory):
@@ -134,8 +145,8 @@ class Op:
 class Image:
     """An encoded plan: the block of bytes and where to find things in it."""
 
-    __slots__ = ("blob", "n_before", "n_ops", "parents", "results", "size", "slots", "slots_at",
-                 "times")  # fmt: skip
+    __slots__ = ("blanks", "blob", "n_before", "n_ops", "parents", "results", "size", "slots",
+                 "slots_at", "times")  # fmt: skip
 
     def __init__(
         self,
@@ -147,6 +158,7 @@ class Image:
         slots: dict[str, int],
         slots_at: int,
         parents: tuple[int, ...],
+        blanks: dict[str, int],
     ) -> None:
         self.blob = blob
         self.n_ops = n_ops
@@ -156,6 +168,7 @@ class Image:
         self.slots = slots
         self.slots_at = slots_at
         self.parents = parents  # the slots that the parent's ops fill
+        self.blanks = blanks  # where they are
         # The stack needs whole pages that share nothing with the table.
         self.size = (len(blob) + STACK + 8191) // 4096 * 4096
 
@@ -222,6 +235,7 @@ class Encoder:
         self.slots: dict[str, int] = {}
         self.known: dict[bytes | int, int] = {}
         self.relocations: list[int] = []
+        self.blanks: dict[str, int] = {}
         self.names = tuple(
             self.slot(arg) for op in steps for arg in (*op.args, op.to) if isinstance(arg, Slot)
         )
@@ -272,6 +286,7 @@ class Encoder:
             self.slots,
             slots_at,
             tuple(self.slots[op.to] for op in plan.before if op.to is not None),
+            self.blanks,
         )
 
     def slot(self, name: Slot) -> int:
@@ -303,6 +318,8 @@ class Encoder:
                 struct.pack_into("=Q", data, at, self.address(inner))
             self.known[id(target)] = offset = self.place(bytes(data))
             self.relocations += [offset + at for at, _ in target.pointers]
+            if isinstance(target, Blank):
+                self.blanks[target.name] = offset
         return self.known[id(target)]
 
     def op(self, op: Op) -> bytes:

@@ -15,6 +15,9 @@ from minibox.spec import (
     DEFAULT_NAMESPACES,
     Bind,
     Dev,
+    Interface,
+    Mount,
+    Record,
     Root,
     Spec,
     TimeOffsets,
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from minibox.host import Host
-    from minibox.spec import Join, Mount
+    from minibox.spec import Join
 
     Text = str | bytes | os.PathLike[str]
 
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
         """What a container can be asked for; the command line's options have the same names.
 
         volumes, tmpfs, join, env: the texts of --volume, --tmpfs, --join, --env (env may be a
-        mapping). share: kinds of namespaces to leave out. net: "none" or "host". userns: "auto"
-        or "host". boottime, monotonic: seconds; either makes a time namespace, as time does.
+        mapping). share: kinds of namespaces to leave out. net: "none", "host", "bridge", "ns:PATH",
+        "container:NAME" or the name of a network; several networks in a list. publish, dns,
+        add_host, network_alias: the texts of --publish and so on. userns: "auto" or "host".
+        boottime, monotonic: seconds; either makes a time namespace, as time does.
         """
 
         overlay: bool
@@ -47,7 +52,12 @@ if TYPE_CHECKING:
         shm_size: str
         share: Sequence[str]
         join: Sequence[str]
-        net: str
+        net: str | Sequence[str]
+        publish: Sequence[str]
+        dns: Sequence[str]
+        add_host: Sequence[str]
+        network_alias: Sequence[str]
+        ip: str
         userns: str
         hostname: str
         domainname: str
@@ -74,6 +84,11 @@ OPTIONS = frozenset(
         "share",
         "join",
         "net",
+        "publish",
+        "dns",
+        "add_host",
+        "network_alias",
+        "ip",
         "userns",
         "hostname",
         "domainname",
@@ -95,14 +110,26 @@ ROOT_USER = User()
 NO_OFFSETS = TimeOffsets()
 
 
+class Wired(Record):
+    """What a network brings into a container (network/wiring.py)."""
+
+    interfaces: tuple[Interface, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+
+UNWIRED = Wired()
+
+
 def build(
     args: Iterable[Text],
     rootfs: Text,
     options: Options,
     host: Host,
     redirected: tuple[int, ...] = (),
+    wired: Wired = UNWIRED,
 ) -> Spec:
-    """The Spec of a request. SpecError; the root file system and the volumes are looked at."""
+    """The Spec of a request. SpecError; the root file system and the volumes are looked at.
+    wired: what a network brings with it."""
     namespaces, joined = _namespaces(options)
     has_root = _has_root(joined, options)
     root = _root(rootfs, options, host) if has_root else None
@@ -122,7 +149,8 @@ def build(
         joined=joined,
         uid_mappings=uids,
         gid_mappings=gids,
-        mounts=_mounts(options) if has_root else (),
+        mounts=(*_mounts(options), *wired.mounts) if has_root else (),
+        interfaces=wired.interfaces,
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,
         init=bool(options.get("init")),
@@ -162,6 +190,39 @@ def namespaces(options: Options) -> tuple[str, ...]:
     return _namespaces(options)[0]
 
 
+def nets(options: Options) -> tuple[str, ...]:
+    """What --net asks for: one mode, or networks. SpecError."""
+    given = options.get("net")
+    found = ("none",) if given is None else (given,) if isinstance(given, str) else tuple(given)
+    if not found or not all(found):
+        raise SpecError("--net", "a mode or the name of a network is needed")
+    for text in found:
+        alone = text in ("none", "host", "user") or text.startswith(("ns:", "container:"))
+        if alone and len(found) > 1:
+            raise SpecError("--net", f"{text!r} does not go with others")
+        if found.count(text) > 1:
+            raise SpecError("--net", f"{text!r} is given twice")
+    return found
+
+
+def networks(options: Options) -> tuple[str, ...]:
+    """The networks that --net names; none where it is a mode without."""
+    found = nets(options)
+    alone = found[0] in ("none", "host", "user") or found[0].startswith(("ns:", "container:"))
+    return () if alone else found
+
+
+def is_wired(options: Options) -> bool:
+    """Does somebody else have to say what there is behind --net?"""
+    return bool(networks(options)) or nets(options)[0].startswith("container:")
+
+
+def unwired(options: Options) -> Options:
+    """The same without another container's network, for who only wants to know the rest."""
+    found: Options = {**options, "net": "none"}
+    return found if nets(options)[0].startswith("container:") else options
+
+
 def _given(options: Options, word: str, default: str) -> str:
     """An option's text; only one that is not given at all has the default: "" may be a mistake."""
     text: str | None = options.get(word)  # type: ignore[assignment]
@@ -196,13 +257,15 @@ def _absolute(path: bytes) -> bytes:
 def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
     joined = tuple(forms.join(text) for text in options.get("join") or ())
     shared = {kind for text in options.get("share") or () for kind in forms.kinds("--share", text)}
-    net, userns = _given(options, "net", "none"), _given(options, "userns", "auto")
-    if net not in ("none", "host"):
-        raise SpecError("--net", f"{net!r} is none of none, host")
+    modes, userns = nets(options), _given(options, "userns", "auto")
     if userns not in ("auto", "host"):
         raise SpecError("--userns", f"{userns!r} is none of auto, host")
-    if net == "host":
+    if modes == ("host",):
         shared.add("net")
+    if modes[0] == "user" or modes[0].startswith("container:"):
+        raise SpecError("--net", f"{modes[0]!r} is not known here")
+    if modes[0].startswith("ns:"):
+        joined += (forms.join("net=" + modes[0].removeprefix("ns:")),)
     if userns == "host":
         shared.add("user")
     for join in joined:

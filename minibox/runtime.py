@@ -7,11 +7,13 @@ import fcntl
 import os
 import threading
 import time
+import warnings
 
 from minibox import core, request, supervisor
 from minibox import host as hosts
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
+from minibox.request import UNWIRED, Wired
 from minibox.resources import idmap, streams
 from minibox.spec import Record
 from minibox.syscalls import SIGKILL
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from minibox.host import Host
+    from minibox.network.wiring import Wiring
     from minibox.plan import Image, Plan
     from minibox.request import Options, Text
     from minibox.spec import Spec
@@ -65,7 +68,11 @@ def this_host() -> Host:
 
 
 def prepared(
-    args: tuple[Text, ...], rootfs: Text, options: Options, redirected: tuple[int, ...]
+    args: tuple[Text, ...],
+    rootfs: Text,
+    options: Options,
+    redirected: tuple[int, ...],
+    wired: Wired = UNWIRED,
 ) -> Prepared:
     """The Spec of a request, its plan and the plan's encoding; the last few are kept.
 
@@ -78,7 +85,7 @@ def prepared(
     found = _prepared.get(key)
     if found is not None and os.path.isdir(path):
         return found
-    spec = request.build(args, path, options, host, redirected)
+    spec = request.build(args, path, options, host, redirected, wired)
     key = key or (host, spec)
     found = _prepared.get(key)
     if found is None:
@@ -122,6 +129,7 @@ class Container:
 
     # Of the class, so that `close` finds them even where `__init__` has not come to its end.
     _process: supervisor.Process | None = None
+    _wiring: Wiring | None = None
     _ends: list[int] = [-1, -1, -1]
     stdin: Any = None
     stdout: Any = None
@@ -145,10 +153,12 @@ class Container:
         if isinstance(args, (str, bytes)):
             raise SpecError("args", "a list of words is needed, not one string")
         words = tuple(args)
-        self._prepared = prepared(words, rootfs, options, redirected)
+        self._prepared = prepared(words, rootfs, request.unwired(options), redirected)
+        self._asked = (words, rootfs, options, redirected)
         self._given = given
         self._ends = [-1, -1, -1]
         self._began = 0.0
+        self._is_wired = request.is_wired(options)
 
     @property
     def spec(self) -> Spec:
@@ -187,20 +197,39 @@ class Container:
 
     def _launch(self) -> supervisor.Process:
         """Set it going. An interrupt (^C) waits until it is known what there is to be ended."""
-        spec, plan, image = self._prepared
         mask = core.hold_signals()
         inputs: dict[str, int] = {}
+        plug, blanks = None, core.NOTHING
         try:
+            if self._is_wired:
+                plug, blanks = self._take_networks()
+            spec, plan, image = self._prepared
             self._open_streams(inputs)
             self._began = time.monotonic()
             self._process = _from_lasting_thread(
-                lambda: supervisor.start(spec, plan, this_host(), image, inputs)
+                lambda: supervisor.start(
+                    spec, plan, this_host(), image, inputs, plug=plug, blanks=blanks
+                )
             )
         finally:
             for fd in inputs.values():
                 os.close(fd)
             core.release_signals(mask)
         return self._process
+
+    def _take_networks(self) -> tuple[Callable[[int], None], dict[str, bytes]]:
+        """Lease what its networks give. What plugs the child in, and what is its own in a plan
+        that is made for any address, so that it is made once."""
+        from minibox.compile.network import blanks
+        from minibox.network.wiring import Wiring
+        from minibox.store import default_root
+
+        args, rootfs, options, redirected = self._asked
+        self._wiring = Wiring(default_root(), options, os.fsdecode(self.spec.hostname or b""))
+        self._wiring.take(lambda text: warnings.warn(text, stacklevel=2))
+        anybodys, own = self._wiring.wired(is_own=False), self._wiring.wired()
+        self._prepared = prepared(args, rootfs, self._wiring.options, redirected, anybodys)
+        return self._wiring.plug_in, blanks(own.mounts, own.interfaces)
 
     def _open_streams(self, inputs: dict[str, int]) -> None:
         """The child's ends by name, all above 2 and to be closed; ours go to _ends."""
@@ -246,11 +275,13 @@ class Container:
                     os.close(end)
             if self._process is not None:
                 self._process.close()
+            if self._wiring is not None:
+                self._wiring.release()
         finally:
             core.release_signals(mask)
 
     def __del__(self) -> None:
-        if self._process is not None or max(self._ends) >= 0:
+        if self._process is not None or self._wiring is not None or max(self._ends) >= 0:
             self.close()  # forgotten, as a file may be
 
     def __enter__(self) -> Self:

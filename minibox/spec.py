@@ -193,6 +193,12 @@ class Tmpfs(Mount):
     mode: bytes = b"1777"
 
 
+class Text(Mount):
+    """A file with these bytes, in memory; root's, for all to read."""
+
+    content: bytes
+
+
 class Bind(Mount):
     """A file or directory of the host, with the mounts below it.
 
@@ -231,7 +237,8 @@ class Monitor(Record):
     exit status. log_size: bytes after which the log is rotated; log_files: how many rotated files
     are kept. tick: a command to run each `interval` milliseconds; ended: the one that the monitor
     becomes at the end, `delay` milliseconds later when that came soon; env: theirs. lifetime:
-    milliseconds after which the container is killed, 0: none. event: the journal's line at the
+    milliseconds after which the container is killed, 0: none. leases: files to remove at the end.
+    event: the journal's line at the
     end up to the exit code; journal: where it goes.
     """
 
@@ -245,8 +252,23 @@ class Monitor(Record):
     tick: tuple[bytes, ...] = ()
     ended: tuple[bytes, ...] = ()
     env: tuple[bytes, ...] = ()
+    leases: tuple[bytes, ...] = ()
     event: bytes = b""
     journal: bytes = b"../../events"
+
+
+class Interface(Record):
+    """A network interface of the container's, plugged in from outside while it waits at its gate.
+
+    name: inside. addresses: with their prefix lengths, b"10.66.0.2/16" or b"fd00::2/64".
+    gateways: where everything else goes, at most one of each family. mac: six bytes. mtu: bytes.
+    """
+
+    name: bytes = b"eth0"
+    addresses: tuple[bytes, ...] = ()
+    gateways: tuple[bytes, ...] = ()
+    mac: bytes = b""
+    mtu: int = 1500
 
 
 class Spec(Record):
@@ -275,6 +297,7 @@ class Spec(Record):
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
     mounts: tuple[Mount, ...] = DEFAULT_MOUNTS
+    interfaces: tuple[Interface, ...] = ()
     time_offsets: TimeOffsets = TimeOffsets()
     terminal: Terminal | None = None
     redirected: tuple[int, ...] = ()

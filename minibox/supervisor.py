@@ -165,15 +165,18 @@ def start(
     image: Image,
     streams: Mapping[str, int] | None = None,
     prepare: Callable[[int], object] | None = None,
+    plug: Callable[[int], object] | None = None,
+    blanks: Mapping[str, bytes] = core.NOTHING,
 ) -> Process:
     """Launch the plan: the child is on its way when this returns. SetupError.
 
     streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
-    prepare: called with the child's pid while it waits at its gate; OSError.
+    prepare: called with the child's pid while it waits at its gate; OSError. plug: the same for its
+    interfaces, while it makes its mounts. blanks: as core.launch takes them.
     """
     try:
         given = inputs(plan, image, dict(streams or {}))
-        child = core.launch(image, plan.flags, given, staged=plan.staged)
+        child = core.launch(image, plan.flags, given, staged=plan.staged, blanks=blanks)
     except core.LaunchError as error:
         from minibox import explain
 
@@ -187,8 +190,14 @@ def start(
         if prepare:
             prepare(process.pid)
         child.go()
+        if plug:
+            plug(process.pid)
+            child.go(2)
     except OSError as error:
-        process.close()
+        try:
+            process.raise_failure()  # it may be why there was nobody to do something for
+        finally:
+            process.close()
         raise _said(error, "prepare the container's process") from None
     except MiniboxError:
         process.close()

@@ -11,7 +11,19 @@ import os
 import struct
 
 from minibox.numbers import NUMBERS
-from minibox.plan import FORK, GATE, INIT, MONITOR, STORE, Memory, Op, Slot, Strings, Struct
+from minibox.plan import (
+    FORK,
+    GATE,
+    INIT,
+    MONITOR,
+    NETLINK,
+    STORE,
+    Memory,
+    Op,
+    Slot,
+    Strings,
+    Struct,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +46,7 @@ Fd = int | Slot
 # include/uapi/linux/fcntl.h, openat2.h, mount.h, sched.h, prctl.h, …: the names are the kernel's.
 AT_FDCWD = -100
 AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
-O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
+O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL = 0, 1, 2, 0o100, 0o200
 O_NOCTTY, O_NONBLOCK, O_CLOEXEC, O_PATH = 0o400, os.O_NONBLOCK, 0o2000000, 0o10000000
 O_DIRECTORY, O_NOFOLLOW = os.O_DIRECTORY, os.O_NOFOLLOW  # these two differ by architecture
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_IN_ROOT = 0x02, 0x04, 0x10
@@ -63,9 +75,10 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 SIG_SETMASK, SIGKILL = 2, 9
 F_SETFD, F_ADD_SEALS = 2, 1033
-AF_UNIX, AF_INET = 1, 2
-SOCK_DGRAM, SOCK_SEQPACKET, SOCK_CLOEXEC = 2, 5, 0o2000000
-IOCTL_SIOCSIFFLAGS, IOCTL_TIOCSCTTY, IOCTL_TIOCSWINSZ = 0x8914, 0x540E, 0x5414
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_CLOEXEC = 2, 3, 5, 0o2000000
+IOCTL_SIOCSIFFLAGS, IOCTL_SIOCGIFINDEX = 0x8914, 0x8933
+IOCTL_TIOCSCTTY, IOCTL_TIOCSWINSZ = 0x540E, 0x5414
 IOCTL_TIOCSPTLCK, IOCTL_TIOCGPTPEER, IOCTL_TIOCSPGRP = 0x40045431, 0x5441, 0x5410
 SFD_NONBLOCK, SFD_CLOEXEC = os.O_NONBLOCK, 0o2000000
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 1, 2, 0x10
@@ -105,8 +118,13 @@ USERNS_FD_AT = 24  # in struct mount_attr
 # Files and directories.
 
 
-def openat(dirfd: Fd, path: bytes, flags: int, **how: Unpack[How]) -> Op:
-    return _op("openat", dirfd, path, flags, **how)
+def openat(dirfd: Fd, path: bytes, flags: int, mode: int = 0, **how: Unpack[How]) -> Op:
+    created = (mode,) if flags & O_CREAT else ()
+    return _op("openat", dirfd, path, flags, *created, **how)
+
+
+def unlinkat(dirfd: Fd, path: bytes, **how: Unpack[How]) -> Op:
+    return _op("unlinkat", dirfd, path, 0, **how)
 
 
 def openat2(dirfd: Fd, path: bytes, how_: Memory, **how: Unpack[How]) -> Op:
@@ -126,8 +144,9 @@ def symlinkat(target: bytes, dirfd: Fd, path: bytes, **how: Unpack[How]) -> Op:
     return _op("symlinkat", target, dirfd, path, **how)
 
 
-def write(fd: Fd, data: bytes, **how: Unpack[How]) -> Op:
-    return _op("write", fd, data, len(data), **how)
+def write(fd: Fd, data: bytes | Memory, **how: Unpack[How]) -> Op:
+    size = len(data) if isinstance(data, bytes) else len(data.data)
+    return _op("write", fd, data, size, **how)
 
 
 def close(fd: Fd, **how: Unpack[How]) -> Op:
@@ -339,9 +358,10 @@ def sendmsg(fd: Fd, msghdr: Memory, **how: Unpack[How]) -> Op:
 # The steps that are no system call.
 
 
-def gate(**how: Unpack[How]) -> Op:
-    """Wait until the parent has done its part (id maps, links) and opens the gate."""
-    return _op(GATE, **how)
+def gate(number: int = 1, **how: Unpack[How]) -> Op:
+    """Wait until the parent has done its part and opens this gate: the first for id maps and
+    cgroups, the second for the network."""
+    return _op(GATE, number, **how)
 
 
 def store(value: Slot, into: Memory, **how: Unpack[How]) -> Op:
@@ -362,3 +382,8 @@ def init(**how: Unpack[How]) -> Op:
 def monitor(flags: int, settings: Memory, **how: Unpack[How]) -> Op:
     """Go on in a new child; this process stays outside as its monitor (csrc/monitor.c)."""
     return _op(MONITOR, flags, settings, **how)
+
+
+def netlink(fd: Fd, msghdr: Memory, **how: Unpack[How]) -> Op:
+    """Send a message and take its acknowledgement, whose error is that of this step."""
+    return _op(NETLINK, fd, msghdr, **how)

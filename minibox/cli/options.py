@@ -78,9 +78,23 @@ CONTAINER = (
     Option(
         ("--net", "--network"),
         "net",
-        VALUE,
-        "none: only lo; host: the host's.  [default: none]",
-        "MODE",
+        LIST,
+        "none: only lo; host: the host's; bridge or the name of a network, also several;"
+        " container:NAME and ns:PATH: another's.  [default: none]",
+        "MODE|NAME",
+    ),
+    Option(
+        ("--publish", "-p"),
+        "publish",
+        LIST,
+        "A port of the host leads to one inside; ranges as 8000-8009.",
+        "[ADDRESS:]PORT:PORT[/udp]",
+    ),
+    Option(("--ip",), "ip", VALUE, "This address in the network.", "ADDRESS"),
+    Option(("--dns",), "dns", LIST, "A name server instead of the host's.", "ADDRESS"),
+    Option(("--add-host",), "add_host", LIST, "A line of /etc/hosts.", "NAME:ADDRESS"),
+    Option(
+        ("--network-alias",), "network_alias", LIST, "One more name for others to find.", "NAME"
     ),
     Option(
         ("--userns",),

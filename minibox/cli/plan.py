@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     terminals = tuple(fd for fd in range(3) if os.isatty(fd)) if values.get("tty") else ()
-    spec, here = run.prepare(values, terminals=terminals)
+    wiring = run.networks(values)
+    if wiring:
+        wiring.preview()
+    spec, here = run.prepare(values, terminals=terminals, wiring=wiring)
     plan = compile(spec, here)
     if values.get("json"):
         import json

@@ -18,15 +18,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minibox.cli.quick import Values
     from minibox.host import Host
+    from minibox.network.wiring import Wiring
+    from minibox.request import Options
     from minibox.spec import Spec
     from minibox.supervisor import Process
 
 
-def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host]:
+def prepare(
+    values: Values, *, terminals: tuple[int, ...], wiring: Wiring | None = None
+) -> tuple[Spec, Host]:
     """The Spec of a command line and the host; `terminals` are those of fd 0, 1, 2 that are one."""
     args: list[str] = values["args"]  # type: ignore[assignment]
     here = host.probe()
-    spec = request.build(args[1:], args[0], values, here)  # type: ignore[arg-type]
+    options: Options = wiring.options if wiring else values  # type: ignore[assignment]
+    wired = wiring.wired() if wiring else request.UNWIRED
+    spec = request.build(args[1:], args[0], options, here, (), wired)
     if wants_pty(values, terminals):
         from minibox.resources import console
 
@@ -40,6 +46,19 @@ def prepare(values: Values, *, terminals: tuple[int, ...]) -> tuple[Spec, Host]:
     elif terminals:
         spec = spec.replace(redirected=terminals)
     return spec, here
+
+
+def networks(values: Values) -> Wiring | None:
+    """What --net asks for, where it is more than a mode of the namespace."""
+    options: Options = values  # type: ignore[assignment]
+    if not request.is_wired(options):
+        if options.get("publish"):
+            raise SpecError("--publish", "it needs a network: --net bridge")
+        return None
+    from minibox.cli import containers
+    from minibox.network.wiring import Wiring
+
+    return Wiring(containers.store().root, options, options.get("hostname") or "minibox")
 
 
 def wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:
@@ -69,7 +88,28 @@ def execute(values: Values) -> int:
     if values.get("die_with_parent"):
         _die_with_parent()
     terminals = tuple(fd for fd in range(3) if os.isatty(fd))
-    spec, here = prepare(values, terminals=terminals)
+    wiring = networks(values)
+    try:
+        if wiring:
+            wiring.take(say)
+        spec, here = prepare(values, terminals=terminals, wiring=wiring)
+        outcome = _run(spec, here, values, terminals, timeout, wiring)
+    finally:
+        if wiring:
+            wiring.release()
+    if outcome.timed_out:
+        say(f"the container was killed after {limit} (--timeout)")
+    return outcome.exit_code
+
+
+def _run(
+    spec: Spec,
+    here: Host,
+    values: Values,
+    terminals: tuple[int, ...],
+    timeout: float | None,
+    wiring: Wiring | None,
+) -> foreground.Outcome:
     plan = compile(spec, here)
     show = show_trace if values.get("trace") else None
     streams = None
@@ -77,16 +117,20 @@ def execute(values: Values) -> int:
         from minibox.resources.console import Streams
 
         streams = Streams(terminals, pty=spec.terminal is not None)
+    plug = wiring.plug_in if wiring else None
     try:
-        outcome = foreground.run(spec, plan, here, streams=streams, timeout=timeout, show=show)
+        return foreground.run(
+            spec, plan, here, streams=streams, timeout=timeout, show=show, plug=plug
+        )
     finally:
         if streams:
             streams.close()
-    if outcome.timed_out:
-        from minibox import cli
 
-        cli.say(f"the container was killed after {limit} (--timeout)")
-    return outcome.exit_code
+
+def say(text: str) -> None:
+    from minibox import cli
+
+    cli.say(text)
 
 
 def _die_with_parent() -> None:

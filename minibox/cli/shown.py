@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minibox.request import Options
+
 COMMAND_WIDTH = 20
 
 
@@ -61,16 +63,50 @@ def row(container: Resident, state: State, *, whole: bool = False) -> dict[str, 
         "RunningFor": f"{_since(created)} ago",
         "Status": status(container, state),
         "State": state.status,
-        "Ports": "",
+        "Ports": _ports(config["options"], state),
         "Names": config["name"],
         "Labels": dict(config["labels"]),
         "Mounts": ",".join(text.split(":")[0] for text in config["options"].get("volumes") or ()),
-        "Networks": config["options"].get("net", "none"),
+        "Networks": ",".join(request.nets(config["options"])),
         "Size": "",
         "LocalVolumes": "0",
         "Pid": state.pid,
         "ExitCode": state.exit_code,
     }
+
+
+def _ports(options: Options, state: State) -> str:
+    """`0.0.0.0:8080->80/tcp`, of one that runs."""
+    given = options.get("publish")
+    if not given or not state.is_running:
+        return ""
+    from minibox.network.ports import ports
+
+    return ", ".join(
+        f"{port.host or '0.0.0.0'}:{port.host_port}->{port.port}/{port.protocol}"
+        for port in ports(given)
+    )
+
+
+def _plugged(container: Resident, state: State) -> dict[str, Any]:
+    """By network, where one that runs is plugged in."""
+    run = container.directory.read("run.json") if state.is_running else None
+    found = {}
+    for one in (run or {}).get("networks") or ():
+        parts = [text.partition("/") for text in one["addresses"]]
+        four = next((part for part in parts if "." in part[0]), ("", "", "0"))
+        six = next((part for part in parts if ":" in part[0]), ("", "", "0"))
+        found[one["name"]] = {
+            "IPAddress": four[0],
+            "IPPrefixLen": int(four[2]),
+            "GlobalIPv6Address": six[0],
+            "GlobalIPv6PrefixLen": int(six[2]),
+            "Gateway": next((text for text in one["gateways"] if "." in text), ""),
+            "IPv6Gateway": next((text for text in one["gateways"] if ":" in text), ""),
+            "MacAddress": one["mac"],
+            "Interface": one["interface"],
+        }
+    return found
 
 
 def entry(container: Resident, state: State) -> dict[str, Any]:
@@ -92,7 +128,7 @@ def entry(container: Resident, state: State) -> dict[str, Any]:
         "Pid": state.pid,
         "Labels": config["labels"],
         "Mounts": [text.split(":")[1] for text in config["options"].get("volumes") or ()],
-        "Networks": [config["options"].get("net", "none")],
+        "Networks": list(request.nets(config["options"])),
         "Restarts": state.restarts,
         "AutoRemove": config["remove"],
     }
@@ -157,7 +193,7 @@ def whole(container: Resident, state: State) -> dict[str, Any]:
             },
             "LogConfig": {"Type": "k8s-file", "Config": config["log"]},
             "ReadonlyRootfs": bool(options.get("read_only")),
-            "NetworkMode": options.get("net", "none"),
+            "NetworkMode": request.nets(options)[0],
             "UsernsMode": options.get("userns", "auto"),
             "Binds": list(options.get("volumes") or ()),
             "CapAdd": list(options.get("cap_add") or ()),
@@ -165,6 +201,7 @@ def whole(container: Resident, state: State) -> dict[str, Any]:
             "Init": bool(options.get("init")),
             "Namespaces": list(request.namespaces(options)),
         },
+        "NetworkSettings": {"Networks": _plugged(container, state)},
         "Options": options,
         "StateDirectory": container.directory.path,
     }

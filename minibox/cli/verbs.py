@@ -77,6 +77,17 @@ CP = (
     Option(("--follow-link", "-L"), "follow_link", FLAG, "Follow a link in SOURCE."),
     QUIET.replace(help="Accepted; nothing is printed anyway."),
 )
+NETWORK = (
+    Option(("--subnet",), "subnet", LIST, "create: its addresses.", "10.67.0.0/24"),
+    Option(("--gateway",), "gateway", LIST, "create: the host's address in it.", "ADDRESS"),
+    Option(("--ipv6",), "ipv6", FLAG, "create: IPv6, too."),
+    Option(("--internal",), "internal", FLAG, "create: nothing outside can be reached."),
+    Option(("--mtu",), "mtu", VALUE, "create: the largest packet.  [default: 1500]", "BYTES"),
+    Option(("--driver", "-d"), "driver", VALUE, "create: bridge, macvlan or ipvlan.", "DRIVER"),
+    Option(("--parent",), "parent", VALUE, "create: of macvlan and ipvlan.", "INTERFACE"),
+    QUIET,
+    JSON,
+)
 FORCE = Option(("--force", "-f"), "force", FLAG, "Kill it first if it runs.")
 ONE, MANY = ("CONTAINER",), ("CONTAINER…",)
 VOLUMES = Option(("--volumes", "-v"), "volumes", FLAG, "Accepted; there are no anonymous volumes.")
@@ -153,6 +164,15 @@ VERBS = (
     _life("cp", "Copy files in or out.", CP, ("SOURCE", "TARGET")),
     _life("rename", "Give a container another name.", (), ("CONTAINER", "NAME")),
     _life("events", "Print what happens to containers.", EVENTS, (), ""),
+    Verb(
+        "network",
+        "minibox.cli.network",
+        "Networks: create NAME, ls, inspect NAME, rm NAME.",
+        NETWORK,
+        ("ACTION", "NAME…"),
+        optional=1,
+        interspersed=True,
+    ),
     _life("gc", "Clear what killed commands have left.", (QUIET,), (), ""),
     _life("healthcheck", "Check the health of a container now.", (), ONE, "running"),
     Verb(

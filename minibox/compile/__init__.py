@@ -18,6 +18,7 @@ from minibox.compile import (
     mounts,
     names,
     namespaces,
+    network,
     root,
 )
 from minibox.plan import Plan
@@ -47,7 +48,7 @@ STAGES: tuple[Stage, ...] = (
     namespaces.leave_python,
     names.session,
     names.name,
-    names.loopback,
+    network.loopback,
     mounts.seclude,
     root.attach,
     mounts.mount,
@@ -57,6 +58,7 @@ STAGES: tuple[Stage, ...] = (
     console.open_guest_pty,
     command.redirect,
     command.enter_directory,
+    network.interfaces,
     capabilities.limit,
     identity.become_user,
     capabilities.drop,

@@ -16,7 +16,7 @@ from minibox.compile.identity import is_mapped
 from minibox.compile.root import CLONE_TREE, tree
 from minibox.compile.slots import DEV, FS, MOUNT, ROOT, TARGET
 from minibox.errors import SpecError
-from minibox.plan import Slot
+from minibox.plan import Blank, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ NO_LINK = sc.open_how(
     sc.O_PATH | sc.O_DIRECTORY | sc.O_CLOEXEC, sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_SYMLINKS
 )
 TTY = 5  # the group, in every distribution's /etc/group
+SCRATCH = b".text"
 NODES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
 LINKS = (
     (b"fd", b"/proc/self/fd"),
@@ -223,6 +224,21 @@ def tmpfs(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     yield sc.move_mount(MOUNT, TARGET, why="attach it")
 
 
+def text(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
+    """A file of the /dev that is ours, mounted elsewhere and then without a name: before Linux 6.15
+    nothing can be taken from a mount that is not attached (open_tree(2))."""
+    assert isinstance(mount, s.Text)
+    file = Slot("file")
+    flags = sc.O_WRONLY | sc.O_CREAT | sc.O_EXCL | sc.O_CLOEXEC
+    yield sc.openat(DEV, SCRATCH, flags, 0o644, to=file, why="the file")
+    content = Blank(mount.target.decode(), mount.content, f"<{len(mount.content)} bytes>")
+    yield sc.write(file, content, why="what it says")
+    yield sc.open_tree(DEV, SCRATCH, CLONE_TREE, to=MOUNT, why="the file alone, as a mount")
+    yield from _target(mount.target, directory=False)
+    yield sc.move_mount(MOUNT, TARGET, why="attach it")
+    yield sc.unlinkat(DEV, SCRATCH, why="it needs no name there")
+
+
 def bind(spec: s.Spec, host: Host, mount: s.Mount, volume: Slot) -> Iterator[Op]:
     assert isinstance(mount, s.Bind)
     if not host.privileged:
@@ -236,5 +252,6 @@ LOWERINGS: dict[type[s.Mount], Lowering] = {
     s.Sysfs: sysfs,
     s.Dev: dev,
     s.Tmpfs: tmpfs,
+    s.Text: text,
     s.Bind: bind,
 }

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import struct
-
 from minibox import syscalls as sc
 from minibox.errors import SpecError
-from minibox.plan import Memory, Slot
+from minibox.plan import Slot
 from minibox.spec import TimeOffsets
 
 TYPE_CHECKING = False
@@ -34,15 +32,6 @@ def name(spec: Spec, host: Host) -> Iterator[Op]:
         yield sc.sethostname(spec.hostname, why="--hostname")
     if spec.domainname is not None:
         yield sc.setdomainname(spec.domainname, why="--domainname")
-
-
-def loopback(spec: Spec, host: Host) -> Iterator[Op]:
-    """A new network namespace has nothing but a `lo` that is down (netdevice(7))."""
-    if spec.makes("net"):
-        up = Memory(struct.pack("=16sH22x", b"lo", sc.IFF_UP), '{ifr_name="lo", ifr_flags=IFF_UP}')
-        inet = Slot("inet")
-        yield sc.socket(sc.AF_INET, sc.SOCK_DGRAM | sc.SOCK_CLOEXEC, to=inet, why="for the ioctl")
-        yield sc.ioctl(inet, sc.IOCTL_SIOCSIFFLAGS, up, why="lo up")
 
 
 def clocks(spec: Spec, host: Host) -> Iterator[Op]:

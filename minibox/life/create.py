@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from minibox.directory import Data
     from minibox.host import Host
+    from minibox.network.wiring import Wiring
     from minibox.request import Options, Text
     from minibox.settings import Settings
     from minibox.spec import Spec
@@ -39,6 +40,7 @@ def create(
     if name is not None and not is_name(name):
         raise SpecError("--name", f"{name!r}: letters, digits and _ . - after a letter or digit")
     path, frozen = request.freeze(rootfs, options)
+    check_networks(store, frozen)
     config = {
         "id": new_id(),
         "name": name,
@@ -55,15 +57,32 @@ def create(
     return made
 
 
+def check_networks(store: Store, options: Options) -> None:
+    """Could they be plugged in? SpecError, StateError."""
+    if request.is_wired(options):
+        from minibox.network.wiring import Wiring
+
+        Wiring(store.root, options, "").check()
+    elif options.get("publish"):
+        raise SpecError("--publish", "it needs a network: --net bridge")
+
+
 def build(
-    config: Data, host: Host, watched: Monitor | None, size: tuple[int, int] = (24, 80)
+    config: Data,
+    host: Host,
+    watched: Monitor | None,
+    size: tuple[int, int] = (24, 80),
+    wiring: Wiring | None = None,
 ) -> Spec:
-    """The Spec of a container's config, with this monitor. SpecError."""
-    options: Options = dict(config["options"])  # type: ignore[assignment]
+    """The Spec of a container's config, with this monitor and these networks. SpecError."""
+    given = wiring.options if wiring else request.unwired(config["options"])
+    wired = wiring.wired() if wiring else request.UNWIRED
+    options: Options = dict(given)  # type: ignore[assignment]
     if "uts" in request.namespaces(options):
         options.setdefault("hostname", config["id"][:SHORT])
     tty = config["tty"]
-    spec = request.build(config["args"], config["rootfs"], options, host, () if tty else (0, 1, 2))
+    streams = () if tty else (0, 1, 2)
+    spec = request.build(config["args"], config["rootfs"], options, host, streams, wired)
     if tty:
         has_term = any(item.startswith(b"TERM=") for item in spec.env)
         env = spec.env if has_term else (*spec.env, b"TERM=xterm")

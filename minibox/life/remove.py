@@ -11,7 +11,7 @@ from minibox.directory import SHORT, Damaged, is_there
 from minibox.errors import SpecError, StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
-from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked
+from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked, withdraw
 from minibox.resident import NS, RESTARTING, Resident
 from minibox.store import Store, is_name, remove_tree
 
@@ -107,6 +107,7 @@ def after(container: Resident, number: int) -> None:
         config, state = container.reload(), container.state()
         if state.run != number or state.is_running:
             return  # somebody was faster
+        withdraw(container)
         if config["remove"]:
             forget(container)
         elif container.wants_restart(state):
@@ -137,6 +138,10 @@ def gc(store: Store) -> Iterator[str]:
         for path in store.stale():
             remove_tree(path)
             yield path
+    if is_there(f"{store.root}/networks"):
+        from minibox.network import wiring
+
+        yield from wiring.sweep(store.root)
 
 
 def _sweep(container: Resident) -> Iterator[str]:

@@ -9,9 +9,9 @@ import sys
 import time
 
 from minibox import host as hosts
-from minibox import monitor, resident
+from minibox import monitor, request, resident
 from minibox.compile import compile
-from minibox.directory import Directory, put, try_lock
+from minibox.directory import SHORT, Directory, put, try_lock
 from minibox.errors import StateError
 from minibox.life.create import DEFAULT_SIZE, build, journal
 from minibox.resident import RECORD_BYTES, Resident, State, record, start_time
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minibox.directory import Data
+    from minibox.network.wiring import Wiring
     from minibox.spec import Spec
 
 ENDING_PATIENCE = 10.0  # seconds for the last run's monitor
@@ -36,16 +37,17 @@ def start(
     ready: Callable[[int], object] | None = None,
     show: Callable[[monitor.Start], object] | None = None,
     size: tuple[int, int] = DEFAULT_SIZE,
+    say: Callable[[str], object] = str,
 ) -> State:
     """Start it; returns when its command has been exec'd. SetupError, StateError; a start that
     fails leaves it as it was.
 
     ready: called with the number of this start just before output begins to flow. show: called
     with the start when set-up has ended, well or not; its plan is traced then. size: of its
-    terminal.
+    terminal. say: gets a line about what of the host's was changed for its network.
     """
     with container.directory.lock(container.name):
-        return start_locked(container, ready=ready, show=show, size=size)
+        return start_locked(container, ready=ready, show=show, size=size, say=say)
 
 
 def start_locked(
@@ -55,26 +57,58 @@ def start_locked(
     show: Callable[[monitor.Start], object] | None = None,
     size: tuple[int, int] = DEFAULT_SIZE,
     restarts: int = 0,
+    say: Callable[[str], object] = str,
 ) -> State:
-    config, before = container.reload(), container.state()
+    container.reload()
+    before = container.state()
     if before.is_running:
         raise StateError(f"container {container.name} is already running")
-    number, directory, host = before.run + 1, container.directory, hosts.probe()
-    spec = build(config, host, _watched(container, number, restarts), size)
-    plan = compile(spec, host)
     if before.status == resident.EXITED:
         container.end_monitor()  # it has told the end, and would only look what is to be done
-    alive = _hold(directory, "alive", container.name)
+    alive = _hold(container.directory, "alive", container.name)
+    try:
+        wiring = _wiring(container, say)
+        try:
+            _go(container, before.run + 1, alive, wiring, ready, show, size, restarts)
+        except BaseException:
+            if wiring:
+                wiring.release()
+            raise
+        if wiring:
+            wiring.let_go()
+    finally:
+        os.close(alive)
+    if before.run:
+        container.directory.remove(record(before.run))
+    return container.state()
+
+
+def _go(
+    container: Resident,
+    number: int,
+    alive: int,
+    wiring: Wiring | None,
+    ready: Callable[[int], object] | None,
+    show: Callable[[monitor.Start], object] | None,
+    size: tuple[int, int],
+    restarts: int,
+) -> None:
+    """Start `number`: launched, written down, committed; or undone."""
+    directory, host = container.directory, hosts.probe()
+    watched = _watched(container, number, restarts, wiring)
+    spec = build(container.config, host, watched, size, wiring)
+    plan = compile(spec, host)
     place = os.open(directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _make_room(directory, number)
         going = monitor.Start(spec, plan, host, place, alive)
         try:
             going.launch(trace=show is not None)
-            going.go()
+            going.go(wiring.plug_in if wiring else None)
             if ready:
                 ready(number)
-            directory.write("run.json", _run(going, number, restarts) | _process(spec))
+            run = _run(going, number, restarts) | _process(spec)
+            directory.write("run.json", run | (wiring.told() if wiring else {}))
             journal(container, "start")  # before its end can be told
             going.commit()
         except BaseException:
@@ -87,10 +121,19 @@ def start_locked(
             going.close()
     finally:
         os.close(place)
-        os.close(alive)
-    if before.run:
-        directory.remove(record(before.run))
-    return container.state()
+
+
+def _wiring(container: Resident, say: Callable[[str], object]) -> Wiring | None:
+    """Its networks, with leases for this start."""
+    config = container.config
+    if not request.is_wired(config["options"]):
+        return None
+    from minibox.network.wiring import Wiring
+
+    hostname = config["options"].get("hostname") or container.id[:SHORT]
+    wiring = Wiring(container.store.root, config["options"], hostname, container.id, container.name)
+    wiring.take(say)
+    return wiring
 
 
 def _hold(directory: Directory, name: str, called: str) -> int:
@@ -142,10 +185,11 @@ def _process(spec: Spec) -> Data:
     }
 
 
-def _watched(container: Resident, number: int, restarts: int) -> Monitor:
+def _watched(container: Resident, number: int, restarts: int, wiring: Wiring | None) -> Monitor:
     """What the monitor of this run is told."""
     config, health = container.config, container.config.get("health")
     wants_end = config["restart"]["policy"] != "no" or config["remove"]
+    wants_end = wants_end or bool(wiring and wiring.needs_an_end)
     delay = min(FIRST_DELAY << min(restarts, 16), LONGEST_DELAY)
     interval = int(health["interval"] * 1000) if health else 0
     return Monitor(
@@ -160,6 +204,7 @@ def _watched(container: Resident, number: int, restarts: int) -> Monitor:
         ended=_command(container, "after", container.id, str(number)) if wants_end else (),
         env=(SAFE_PATH,),
         event=_event(container),
+        leases=wiring.lease_paths() if wiring else (),
     )
 
 

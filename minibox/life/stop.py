@@ -7,6 +7,7 @@ import os
 
 from minibox import core, request, signals
 from minibox.compile.command import ORPHANED
+from minibox.directory import Damaged
 from minibox.errors import StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
@@ -55,6 +56,7 @@ def stop_locked(container: Resident, timeout: float | None, signal: int | None) 
     finally:
         os.close(pidfd)
     journal(container, "stop")
+    withdraw(container)
     ended = container.state()
     _forget_if_asked(container)
     return ended
@@ -151,8 +153,21 @@ def forget(container: Resident) -> None:
     except StateError:
         config = {}
     journal(container, "destroy")
+    withdraw(container)
     with container.store.lock():
         container.store.forget(container.id, config)
+
+
+def withdraw(container: Resident) -> None:
+    """Its published ports lead nowhere, its names are nobody's. StateError, SetupError."""
+    try:
+        run = container.directory.read("run.json") or {}
+    except Damaged:
+        run = {}  # its leases are free all the same, and gc finds the rest
+    if run.get("networks"):
+        from minibox.network import wiring
+
+        wiring.withdraw(container.store.root, container.id, run)
 
 
 def _forget_if_asked(container: Resident) -> None:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interfaces inside a new network namespace, as the container's root sets them up there.
+
+minibox plugs them in while the child makes its mounts. What is told to the kernel are rtnetlink
+messages (rtnetlink(7)); an interface is known by its name until the kernel has said its
+index, which the address's message takes from where it was written to.
+"""
+
+from __future__ import annotations
+
+import struct
+from _socket import inet_pton
+
+from minibox import netlink as nl
+from minibox import syscalls as sc
+from minibox.errors import SpecError
+from minibox.plan import Blank, Memory, Offset, Slot
+from minibox.spec import Text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from minibox.host import Host
+    from minibox.plan import Op
+    from minibox.spec import Interface, Mount, Spec
+
+INET, ROUTES = Slot("inet"), Slot("rtnetlink")
+IFREQ = 16  # bytes of the name in struct ifreq, before everything else
+ACKNOWLEDGED = nl.NLM_F_CREATE | nl.NLM_F_EXCL | nl.NLM_F_ACK
+
+
+def loopback(spec: Spec, host: Host) -> Iterator[Op]:
+    """A new network namespace has nothing but a `lo` that is down (netdevice(7))."""
+    if spec.makes("net"):
+        flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
+        yield sc.socket(sc.AF_INET, flags, to=INET, why="for the ioctl")
+        yield _up(b"lo")
+    elif spec.interfaces:
+        raise SpecError("net", "interfaces are for a network namespace of the container's own")
+
+
+def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
+    """Addresses and routes."""
+    if not spec.interfaces:
+        return
+    yield sc.gate(2, why="until minibox has plugged in the network")
+    flags = sc.SOCK_RAW | sc.SOCK_CLOEXEC
+    yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")
+    for interface in spec.interfaces:
+        for op in _interface(interface):
+            op.origin = f"network, {interface.name.decode()}"
+            yield op
+
+
+def _interface(interface: Interface) -> Iterator[Op]:
+    name = interface.name.decode()
+    asked = Memory(struct.pack("=16s24x", interface.name), f'{{ifr_name="{name}"}}')
+    yield sc.ioctl(INET, sc.IOCTL_SIOCGIFINDEX, asked, why="which one it is")
+    index = Offset(asked, IFREQ, "ifr_ifindex")
+    for address in interface.addresses:
+        text = f"{{RTM_NEWADDR {address.decode()} dev {name}}}"
+        head, tail = _address(address)
+        pieces = (Memory(head), index, Blank(_called(interface, address), tail))
+        yield sc.netlink(ROUTES, _message(text, *pieces), why="its address")
+    yield _up(interface.name)
+    for gateway in interface.gateways:
+        text = f"{{RTM_NEWROUTE default via {gateway.decode()}}}"
+        route = nl.message(nl.RTM_NEWROUTE, ACKNOWLEDGED, *_route(gateway))
+        yield sc.netlink(ROUTES, _message(text, Memory(route)), why="to everywhere else")
+
+
+def _up(name: bytes) -> Op:
+    text = f'{{ifr_name="{name.decode()}", ifr_flags=IFF_UP}}'
+    up = Memory(struct.pack("=16sH22x", name, sc.IFF_UP), text)
+    return sc.ioctl(INET, sc.IOCTL_SIOCSIFFLAGS, up, why="up")
+
+
+def packed(address: bytes) -> tuple[int, bytes]:
+    """The family of an address without prefix length, and its bytes. SpecError."""
+    family = nl.AF_INET6 if b":" in address else nl.AF_INET
+    try:
+        return family, inet_pton(family, address.decode())
+    except (OSError, ValueError):
+        raise SpecError("net", f"{address.decode(errors='replace')!r} is no address") from None
+
+
+def _address(text: bytes) -> tuple[bytes, bytes]:
+    """RTM_NEWADDR up to the interface's index, and what follows that."""
+    plain, _, length = text.partition(b"/")
+    family, address = packed(plain)
+    bits = int(length)
+    attributes = nl.attribute(nl.IFA_LOCAL, address) + nl.attribute(nl.IFA_ADDRESS, address)
+    flags = 0
+    if family == nl.AF_INET:
+        all_ones = int.from_bytes(address, "big") | (1 << 32 - bits) - 1
+        attributes += nl.attribute(nl.IFA_BROADCAST, all_ones.to_bytes(4, "big"))
+    else:
+        flags = nl.IFA_F_NODAD  # it is ours alone, and shall be there at once
+    head = nl.IFADDR.pack(family, bits, flags, nl.RT_SCOPE_UNIVERSE, 0)
+    whole = nl.message(nl.RTM_NEWADDR, ACKNOWLEDGED, head, attributes)
+    at = nl.HEADER.size + nl.IFADDR.size
+    return whole[: at - 4], whole[at:]
+
+
+def _route(gateway: bytes) -> Iterator[bytes]:
+    family, address = packed(gateway)
+    table, protocol = nl.RT_TABLE_MAIN, nl.RTPROT_BOOT
+    yield nl.RTMSG.pack(family, 0, 0, 0, table, protocol, nl.RT_SCOPE_UNIVERSE, nl.RTN_UNICAST, 0)
+    yield nl.attribute(nl.RTA_GATEWAY, address)
+
+
+def _called(interface: Interface, address: bytes) -> str:
+    return f"{interface.name.decode()} {packed(address.partition(b'/')[0])[0]}"
+
+
+def blanks(mounts: Iterable[Mount], interfaces: Iterable[Interface]) -> dict[str, bytes]:
+    """What is a container's own in the plan of all that differ in addresses alone."""
+    found = {mount.target.decode(): mount.content for mount in mounts if isinstance(mount, Text)}
+    for interface in interfaces:
+        for address in interface.addresses:
+            found[_called(interface, address)] = _address(address)[1]
+    return found
+
+
+def _message(text: str, *pieces: Memory) -> Memory:
+    """A struct msghdr of these pieces; one that is an Offset is the interface's index."""
+    sizes = [4 if isinstance(piece, Offset) else len(piece.data) for piece in pieces]
+    vector = Memory(
+        b"".join(struct.pack("=QQ", 0, size) for size in sizes),
+        "",
+        tuple((16 * k, piece) for k, piece in enumerate(pieces)),
+    )
+    header = struct.pack("=QIIQQQQII", 0, 0, 0, 0, len(pieces), 0, 0, 0, 0)
+    return Memory(header, text, ((16, vector),))

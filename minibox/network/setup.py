@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done once a network, or seldom: bridges, routes, sysctls, rules. pyroute2 does it."""
+
+from __future__ import annotations
+
+from errno import EEXIST
+
+from pyroute2 import IPRoute, NetlinkError
+
+from minibox.errors import SetupError
+from minibox.netlink import AF_INET, AF_INET6
+from minibox.network import firewall
+from minibox.network.subnet import FAMILIES, Subnet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minibox.network.config import Network
+
+FORWARDING = {AF_INET: "net/ipv4/ip_forward", AF_INET6: "net/ipv6/conf/all/forwarding"}
+
+
+def routes() -> list[Subnet]:
+    """Where this host knows the way to, default routes excepted. SetupError."""
+    found = []
+    try:
+        with IPRoute() as rtnetlink:
+            for family in FAMILIES:
+                for route in rtnetlink.get_routes(family=family):
+                    to, length = route.get_attr("RTA_DST"), route["dst_len"]
+                    if to and length:
+                        found.append(Subnet.parse("route", f"{to}/{length}"))
+    except (NetlinkError, OSError) as error:
+        raise _failed(error, "read the routes") from None
+    return found
+
+
+def make(network: Network, say: Callable[[str], object]) -> None:
+    """The bridge with its addresses, the rules, and what the host must forward; as far as it is
+    not there. The bridge comes up last: one that is up is whole. SetupError."""
+    name = network.interface
+    what = f"make the bridge {name}"
+    try:
+        with IPRoute() as rtnetlink:
+            try:
+                rtnetlink.link("add", ifname=name, kind="bridge", group=firewall.GROUP)
+            except NetlinkError as error:
+                if error.code != EEXIST:
+                    raise
+            index = rtnetlink.link_lookup(ifname=name)[0]
+            # Of its own: otherwise it would change with whoever is plugged in.
+            rtnetlink.link("set", index=index, mtu=network.mtu, address=_mac(network))
+            for subnet, gateway in zip(network.ranges(), network.gateways, strict=True):
+                _address(rtnetlink, index, gateway, subnet)
+            if not network.internal:
+                for subnet in network.ranges():
+                    forward(subnet.family, say)
+            with firewall.Rules() as rules:
+                rules.make(network)
+            what = f"set up the bridge {name}"
+            sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
+            rtnetlink.link("set", index=index, state="up")
+    except (NetlinkError, OSError, IndexError) as error:
+        raise _failed(error, what) from None
+
+
+def _address(rtnetlink: IPRoute, index: int, gateway: str, subnet: Subnet) -> None:
+    flags = {"flags": 0x02} if subnet.family == AF_INET6 else {}  # IFA_F_NODAD
+    try:
+        rtnetlink.addr("add", index=index, address=gateway, prefixlen=subnet.length, **flags)
+    except NetlinkError as error:
+        if error.code != EEXIST:
+            raise
+
+
+def forward(family: int, say: Callable[[str], object]) -> None:
+    """Let the host pass packets on, and say so. OSError."""
+    name = FORWARDING[family]
+    with open(f"/proc/sys/{name}", encoding="ascii") as file:
+        if file.read().strip() != "0":
+            return
+    sysctl(name, "1")
+    say(f"{name.replace('/', '.')} was 0 and is 1 now: containers reach out through this host")
+
+
+def sysctl(name: str, value: str) -> None:
+    """OSError."""
+    with open(f"/proc/sys/{name}", "r+", encoding="ascii") as file:
+        if file.read().strip() != value:
+            file.seek(0)
+            file.write(value)
+
+
+def unmake(network: Network) -> None:
+    """The rules go, and the bridge with everything that is plugged into it. SetupError."""
+    with firewall.Rules() as rules:
+        rules.remove(network)
+    try:
+        with IPRoute() as rtnetlink:
+            for index in rtnetlink.link_lookup(ifname=network.interface):
+                rtnetlink.link("del", index=index)
+    except (NetlinkError, OSError) as error:
+        raise _failed(error, f"remove {network.interface}") from None
+
+
+def _failed(error: Exception, what: str) -> SetupError:
+    if isinstance(error, SetupError):
+        return error
+    number = error.code if isinstance(error, NetlinkError) else getattr(error, "errno", None)
+    return SetupError(number or 5, what)
+
+
+def _mac(network: Network) -> str:
+    subnet, gateway = network.ranges()[0], network.gateways[0]
+    number = subnet.base + subnet.number(gateway)
+    return ":".join(
+        f"{byte:02x}" for byte in b"\x02\x42" + (number & 0xFFFFFFFF).to_bytes(4, "big")
+    )

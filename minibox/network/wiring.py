@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From `--net` to plugged-in interfaces, for one start of one container.
+
+take() leases addresses, finds the bridges and says what belongs into the Spec; plug_in(pid) makes
+the interfaces, while the container makes its mounts; release() gives everything back. What a killed
+command leaves is a lease whose holder is gone, and the next one who meets it takes it. The
+interfaces go with the container's network namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EEXIST
+
+from minibox import request
+from minibox import syscalls as sc
+from minibox.directory import is_there
+from minibox.errors import MiniboxError, SpecError, StateError
+from minibox.network import naming
+from minibox.network.bridge import ensure
+from minibox.network.config import DEFAULT, Network, Networks
+from minibox.network.leases import Leases, holder_of_process
+from minibox.network.neighbours import Neighbours
+from minibox.network.ports import Port, ports
+from minibox.request import Wired
+from minibox.resident import Resident, has_ended
+from minibox.resources.links import Links
+from minibox.spec import Bind, Interface, Text
+from minibox.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from minibox.directory import Data
+    from minibox.network.neighbours import Lines
+    from minibox.request import Options
+    from minibox.spec import Mount
+
+READ_ONLY = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC
+
+
+class Wire:
+    """One interface: where it is plugged in, and by which lease."""
+
+    def __init__(self, network: Network, bridge: int, number: int, name: str) -> None:
+        self.network = network
+        self.bridge = bridge
+        self.number = number
+        self.name = name  # of the host's end
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(one.address(self.number) for one in self.network.ranges())
+
+    def interface(self, index: int, number: int) -> Interface:
+        """As it is inside, with the number-th addresses."""
+        ranges = self.network.ranges()
+        gateways = () if self.network.internal or index else self.network.gateways
+        return Interface(
+            name=b"eth%d" % index,
+            addresses=tuple(f"{one.address(number)}/{one.length}".encode() for one in ranges),
+            gateways=tuple(gateway.encode() for gateway in gateways),
+            # The same address always has the same MAC, so nobody's neighbour cache is wrong.
+            mac=b"\x02\x42" + (ranges[0].base + number & 0xFFFFFFFF).to_bytes(4, "big"),
+            mtu=self.network.mtu,
+        )
+
+
+class Wiring:
+    """The networks of one start. id: the container's, or "" for one that is not kept."""
+
+    def __init__(
+        self, root: str, options: Options, hostname: str, id_: str = "", name: str = ""
+    ) -> None:
+        self._networks = Networks(root)
+        self.options = options
+        self._names_of = request.networks(options)
+        self._hostname = hostname
+        self._id = id_
+        self._name = name
+        self._holder = id_ or holder_of_process()
+        self._joined = -1
+        self._hosts = ""  # the file that others write into, where there are others
+        self.wires: list[Wire] = []
+        self.ports: list[Port] = ports(options.get("publish") or ())
+
+    # What the Spec is told.
+
+    def wired(self, *, is_own: bool = True) -> Wired:
+        """What the Spec needs: interfaces, /etc/hosts, /etc/hostname, /etc/resolv.conf. is_own:
+        with the addresses that were leased; otherwise as if they were the networks' first."""
+        options = self.options
+        numbers = [wire.number if is_own else 0 for wire in self.wires]
+        named = zip(self.wires, numbers, strict=True)
+        own = [(wire.network.ranges()[0].address(number), self._names()) for wire, number in named]
+        dns = naming.resolv_conf(options.get("dns") or (), reaches_loopback=False)
+        return Wired(
+            tuple(wire.interface(k, numbers[k]) for k, wire in enumerate(self.wires)),
+            (
+                self._etc_hosts([*own, *naming.added(options.get("add_host") or ())]),
+                Text(b"/etc/hostname", f"{self._hostname}\n".encode()),
+                Text(b"/etc/resolv.conf", dns),
+            ),
+        )
+
+    def _etc_hosts(self, lines: Lines) -> Mount:
+        if not self._hosts:
+            return Text(b"/etc/hosts", naming.hosts(lines))
+        return Bind(b"/etc/hosts", os.fsencode(self._hosts), False, READ_ONLY)
+
+    def _names(self) -> list[str]:
+        found = [self._hostname, *([self._name] if self._name else [])]
+        return list(dict.fromkeys([*found, *(self.options.get("network_alias") or ())]))
+
+    # What happens on the host.
+
+    def take(self, say: Callable[[str], object]) -> None:
+        """Lease and look up. say: gets a line about what of the host's was changed. What was taken
+        is given back when this fails. SetupError, SpecError, StateError."""
+        wanted, names = self.options.get("ip"), self._names_of
+        if wanted is not None and len(names) != 1:
+            raise SpecError("--ip", "it goes with one network")
+        token = self._id[:11] or os.urandom(6).hex()[:11]
+        try:
+            with Links() as links:
+                self._join_container()
+                for k, name in enumerate(names):
+                    network, link = ensure(self._networks, name, links, say)
+                    number = Leases(self._networks, network).take(self._holder, wanted)
+                    self.wires.append(Wire(network, link.index, number, f"mbv{token}{k}"))
+            self._introduce()
+            if self.ports:
+                self._publish()
+        except (MiniboxError, OSError):
+            self.release()
+            raise
+
+    def _join_container(self) -> None:
+        """--net container:NAME: its network namespace, by a file that no other can take the place
+        of. StateError."""
+        mode = request.nets(self.options)[0]
+        if not mode.startswith("container:"):
+            return
+        resident = Resident.find(Store(self._networks.root), mode.removeprefix("container:"))
+        state = resident.state()
+        pidfd = resident.open_pidfd(state)
+        try:
+            self._joined = os.open(f"/proc/{state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            if has_ended(pidfd, 0):
+                raise StateError(f"container {resident.name} is not running")
+        except OSError as error:
+            raise StateError(f"container {resident.name}: {error.strerror}") from None
+        finally:
+            os.close(pidfd)
+        path = f"ns:/proc/self/fd/{self._joined}"
+        self.options = {**self.options, "net": path}
+
+    def preview(self) -> None:
+        """The same for who only wants to see the plan: nothing is leased or made."""
+        self._join_container()
+        for k, name in enumerate(self._names_of):
+            network = self._networks.find(name)
+            if network is None:
+                if name != DEFAULT:
+                    raise StateError(f"{name}: no such network")
+                network = Network(
+                    name, "bridge", "minibox0", ("10.66.0.0/16",), ("10.66.0.1",), 1500, False, 0
+                )
+            number = Leases(self._networks, network).preview()
+            self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}"))
+
+    def plug_in(self, pid: int) -> None:
+        """Make the interfaces of the child, which waits for them. OSError."""
+        with Links() as links:
+            for k, wire in enumerate(self.wires):
+                name, interface = wire.name.encode(), wire.interface(k, wire.number)
+                driver = wire.network.driver
+                if driver != "bridge":
+                    links.divide(driver, wire.bridge, interface, pid)
+                    continue
+                try:
+                    links.plug(wire.bridge, name, interface, pid)
+                except OSError as error:
+                    if error.errno != EEXIST:
+                        raise
+                    # Of the same container's last start, whose namespace is not all gone yet.
+                    links.remove(name)
+                    links.plug(wire.bridge, name, interface, pid)
+
+    def _introduce(self) -> None:
+        """On the networks that somebody has made, the others hear of it, and it of them."""
+        shared = [wire for wire in self.wires if wire.network.name != DEFAULT]
+        if not shared:
+            return
+        own = [(where, self._names()) for wire in self.wires for where in wire.addresses]
+        # One that is not kept is called "minibox", as all of them are.
+        names = self._names() if self._id else list(self.options.get("network_alias") or ())
+        told = [(where, names) for where, _ in own]
+        extra = naming.added(self.options.get("add_host") or ())
+        others: list[str] = []
+        for wire in shared:
+            with self._networks.lock(wire.network.name):
+                others += self._neighbours(wire).known()
+        first = self._neighbours(shared[0])
+        with self._networks.lock(shared[0].network.name):
+            self._hosts = first.write(shared[0].number, own, extra, others)
+        for wire in shared:
+            with self._networks.lock(wire.network.name):
+                self._neighbours(wire).introduce(wire.number, told, self._hosts)
+
+    def _neighbours(self, wire: Wire) -> Neighbours:
+        return Neighbours(self._networks.path(wire.network.name), wire.network.ranges())
+
+    def _publish(self) -> None:
+        wire = next((wire for wire in self.wires if not wire.network.internal), None)
+        if wire is None:
+            raise SpecError("--publish", "it needs a network that is not internal")
+        from minibox.network.published import Published
+
+        Published(self._networks).take(self.ports, self._holder, wire.network, wire.addresses)
+
+    def check(self) -> None:
+        """Are there such networks, and such a container? SpecError, StateError."""
+        for name in self._names_of:
+            if name != DEFAULT:
+                self._networks.get(name)
+        if not self._names_of:
+            Resident.find(Store(self._networks.root), request.nets(self.options)[0][10:])
+        if self.ports and not self._names_of:
+            raise SpecError("--publish", "the other container's ports are its own")
+
+    def release(self) -> None:
+        """Give back leases and ports; what is gone already is well."""
+        self.let_go()
+        if self.ports and self.wires:
+            from minibox.network.published import Published
+
+            Published(self._networks).release(self._holder)
+        for wire in self.wires:
+            if wire.network.name != DEFAULT:
+                with self._networks.lock(wire.network.name):
+                    self._neighbours(wire).forget(wire.number, wire.addresses)
+            Leases(self._networks, wire.network).release(wire.number, self._holder)
+        self.wires = []
+
+    def let_go(self) -> None:
+        """The container lives without us: what it has stays its own."""
+        if self._joined >= 0:
+            os.close(self._joined)
+            self._joined = -1
+
+    # What its monitor is told.
+
+    @property
+    def needs_an_end(self) -> bool:
+        """Is there more to give back than links?"""
+        return bool(self.ports or self._hosts)
+
+    def lease_paths(self) -> tuple[bytes, ...]:
+        """The links that go when it has ended."""
+        return tuple(
+            os.fsencode(f"{self._networks.path(wire.network.name)}/leases/{wire.number}")
+            for wire in self.wires
+        )
+
+    def told(self) -> dict[str, object]:
+        """For run.json."""
+        found = [
+            {
+                "name": wire.network.name,
+                "interface": wire.name,
+                "addresses": [item.decode() for item in wire.interface(k, wire.number).addresses],
+                "gateways": list(wire.network.gateways),
+                "mac": ":".join(f"{byte:02x}" for byte in wire.interface(k, wire.number).mac),
+            }
+            for k, wire in enumerate(self.wires)
+        ]
+        return {"networks": found}
+
+
+def withdraw(root: str, id_: str, run: Data) -> None:
+    """What a container that has ended has left to be done: its ports and its names. run: its
+    run.json. StateError, SetupError."""
+    networks = Networks(root)
+    if is_there(f"{root}/ports"):
+        from minibox.network.published import Published
+
+        Published(networks).release(id_)
+    for one in run.get("networks") or ():
+        network = networks.find(one["name"]) if one["name"] != DEFAULT else None
+        addresses = [text.partition("/")[0] for text in one["addresses"]]
+        if network and addresses:
+            number = network.ranges()[0].number(addresses[0])
+            neighbours = Neighbours(networks.path(network.name), network.ranges())
+            with networks.lock(network.name):
+                holders = dict(Leases(networks, network).all())
+                if holders.get(number, id_) == id_:  # else somebody has it already
+                    neighbours.forget(number, addresses)
+
+
+def sweep(root: str) -> Iterator[str]:
+    """Take back what nobody holds any more; says what. StateError, SetupError."""
+    from minibox.network.published import Published
+
+    networks = Networks(root)
+    yield from Published(networks).sweep()
+    for name in networks.names():
+        network = networks.find(name)
+        if network is None:
+            continue
+        leases = Leases(networks, network)
+        for number in leases.sweep():
+            yield f"{networks.path(name)}/leases/{number}"
+        neighbours = Neighbours(networks.path(name), network.ranges())
+        with networks.lock(name):
+            for number in neighbours.stale(number for number, _ in leases.all()):
+                addresses = [one.address(number) for one in network.ranges()]
+                neighbours.forget(number, addresses)
+                yield neighbours.file(number)
