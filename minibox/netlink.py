@@ -15,12 +15,13 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLA_F_NESTED = 0x8000
 # linux/rtnetlink.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_NEWROUTE = 20, 24
+RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE = 19, 20, 24
 RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
 RTA_OIF, RTA_GATEWAY = 4, 5
 # linux/if_link.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
-IFLA_LINKINFO, IFLA_NET_NS_PID = 18, 19
+IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_PID = 12, 18, 19
+IFLA_BRPORT_MODE = 4
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
 IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE = 1, 4
@@ -30,7 +31,7 @@ IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x2
 # linux/if.h
 IFF_UP = 0x1
-AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
+AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
@@ -61,9 +62,9 @@ def message(kind: int, flags: int, *parts: bytes, sequence: int = 0) -> bytes:
     return HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
 
 
-def ifinfo(index: int = 0, flags: int = 0) -> bytes:
+def ifinfo(index: int = 0, flags: int = 0, family: int = AF_UNSPEC) -> bytes:
     """struct ifinfomsg; `flags` are those that are set."""
-    return IFINFO.pack(AF_UNSPEC, 0, index, flags, flags)
+    return IFINFO.pack(family, 0, index, flags, flags)
 
 
 def error_of(reply: bytes) -> int:

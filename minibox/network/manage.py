@@ -155,9 +155,9 @@ def _check_gateways(network: Network, gateways: Sequence[str]) -> None:
 def remove(networks: Networks, name: str) -> None:
     """The network, its bridge and its rules. StateError while a container is plugged in."""
     store = Store(networks.root)
+    if not networks.is_there(name):
+        raise StateError(f"{name}: no such network")
     with store.lock():
-        if not networks.is_there(name):
-            raise StateError(f"{name}: no such network")
         try:
             network = networks.find(name)
         except StateError:

@@ -187,6 +187,8 @@ class Wiring:
                     # Of the same container's last start, whose namespace is not all gone yet.
                     links.remove(name)
                     links.plug(wire.bridge, name, interface, pid)
+                if self.ports:
+                    links.turn_back(name)
 
     def _introduce(self) -> None:
         """On the networks that somebody has made, the others hear of it, and it of them."""

@@ -78,7 +78,7 @@ class Links:
             nl.number(nl.IFLA_MTU, peer.mtu),
             nl.number(nl.IFLA_NET_NS_PID, pid),
         )
-        kind = nl.attribute(nl.IFLA_INFO_KIND, b"veth")
+        kind = nl.text(nl.IFLA_INFO_KIND, b"veth")
         self._ask(
             nl.message(
                 nl.RTM_NEWLINK,
@@ -88,12 +88,23 @@ class Links:
                 nl.number(nl.IFLA_MTU, peer.mtu),
                 nl.number(nl.IFLA_MASTER, bridge),
                 nl.attribute(
-                    nl.IFLA_LINKINFO | nl.NLA_F_NESTED,
+                    nl.IFLA_LINKINFO,
                     kind,
-                    nl.attribute(nl.IFLA_INFO_DATA | nl.NLA_F_NESTED, inside),
+                    nl.attribute(nl.IFLA_INFO_DATA, inside),
                 ),
             )
         )
+
+    def turn_back(self, name: bytes) -> None:
+        """What comes in by this port of a bridge may leave by it (bridge(8), hairpin): so a
+        container reaches itself by its published port where bridged packets are translated, too
+        (net.bridge.bridge-nf-call-iptables)."""
+        port = self.find(name)
+        if port:
+            mode = nl.attribute(nl.IFLA_BRPORT_MODE, b"\x01")
+            wanted = nl.attribute(nl.IFLA_PROTINFO | nl.NLA_F_NESTED, mode)
+            head = nl.ifinfo(port.index, 0, nl.AF_BRIDGE)
+            self._ask(nl.message(nl.RTM_SETLINK, nl.NLM_F_ACK, head, wanted))
 
     def divide(self, driver: str, parent: int, peer: Interface, pid: int) -> None:
         """An interface that shares the one with the index `parent`, made in the network namespace
@@ -115,9 +126,9 @@ class Links:
                 nl.number(nl.IFLA_LINK, parent),
                 nl.number(nl.IFLA_NET_NS_PID, pid),
                 nl.attribute(
-                    nl.IFLA_LINKINFO | nl.NLA_F_NESTED,
-                    nl.attribute(nl.IFLA_INFO_KIND, driver.encode()),
-                    nl.attribute(nl.IFLA_INFO_DATA | nl.NLA_F_NESTED, mode),
+                    nl.IFLA_LINKINFO,
+                    nl.text(nl.IFLA_INFO_KIND, driver.encode()),
+                    nl.attribute(nl.IFLA_INFO_DATA, mode),
                 ),
             )
         )
