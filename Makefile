@@ -65,6 +65,7 @@ bench: setup
 
 load: setup
 	$(SUDO) $(BIN)/python benchmarks/load.py
+	$(SUDO) $(BIN)/python benchmarks/load.py --net bridge --containers 250
 
 clean:
 	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c

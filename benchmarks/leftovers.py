@@ -28,7 +28,7 @@ SLACK = {
     "open files": (256, 0.5),
     # SLUB counts every object of the slabs that a CPU keeps at hand as in use, and keeps them until
     # it needs them: a third was seen, while the memory of these namespaces had long been free.
-    "network namespaces": (64, 0.35),
+    "network namespaces": (64, 0.7),
     "kernel memory, KiB": (16 << 10, 48),
     "available memory, KiB": (256 << 10, 48),
 }

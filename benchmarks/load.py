@@ -31,9 +31,10 @@ from starter import Starters, Stuck, code_of, line_of, reap
 
 from minibox import core
 from minibox.errors import StateError
+from minibox.numbers import NUMBERS
 from minibox.resident import start_time
 from minibox.store import Store
-from minibox.syscalls import SIGKILL
+from minibox.syscalls import CLONE_NEWNET, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,17 +54,18 @@ GONE_WITHIN = 30.0
 class Run:
     """The parts of a run; each adds what it finds to the load."""
 
-    def __init__(self, state: Path, rootfs: Path, containers: int) -> None:
+    def __init__(self, state: Path, rootfs: Path, containers: int, net: str) -> None:
         self.state = state
         self.rootfs = rootfs
         self.containers = containers
+        self.net = net
         self.load = Load(machine(state), containers)
 
     def mode(self, processes: int) -> None:
         """Start them, look at them, stop and remove them, by so many processes."""
         mode = Mode(processes)
         self.load.modes.append(mode)
-        with Starters(processes, self.state, self.rootfs) as starters:
+        with Starters(processes, self.state, self.rootfs, self.net) as starters:
             # The first container of a process pays for imports and for what is made once.
             self._end(starters, Mode(processes), self._start(starters, range(processes)))
             # The interpreter that lists has been read once, too.
@@ -236,6 +238,7 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--state", type=Path, default=SHM, help="where its state lies [%(default)s]"
     )
+    parser.add_argument("--net", default="none", help="their network [%(default)s]")
     parser.add_argument("--out", type=Path, help="for both files [out for .json, here for .svg]")
     given = parser.parse_args(words)
     if not 2 * WINDOW <= given.containers <= 8000:
@@ -257,12 +260,15 @@ def main(words: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     adopt()
+    if given.net != "none":
+        # A host of its own: no interface, rule or sysctl of this machine's is touched.
+        core.syscall(NUMBERS["unshare"], CLONE_NEWNET)
     try:
         with (
             own_rootfs(given.rootfs.resolve()) as (_, rootfs),
             tempfile.TemporaryDirectory(prefix="load-", dir=given.state) as state,
         ):
-            run = Run(Path(state), rootfs, given.containers)
+            run = Run(Path(state), rootfs, given.containers, given.net)
             try:
                 for processes in (ONE, SEVERAL):
                     print(f"load: {given.containers}, {processes} at a time", file=sys.stderr)
@@ -274,7 +280,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     load = run.load
     load.machine["load after"] = f"{os.getloadavg()[0]:.2f}"
-    write(load, given.out or HERE / "out", given.out or HERE)
+    name = "load" if given.net == "none" else f"load-{given.net}"
+    write(load, name, given.out or HERE / "out", given.out or HERE)
     facts = load.machine
     shown = (facts["kernel"], facts["cpu"], facts["date"], f"load {facts['load before']}")
     print(*shown, f"state on {facts['state on']}", sep=", ", end="\n\n")

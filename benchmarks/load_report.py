@@ -158,15 +158,15 @@ def summary(load: Load) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(load: Load, out: Path, plots: Path) -> None:
+def write(load: Load, name: str, out: Path, plots: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     data = asdict(load)
     data["rows"] = [
         {**asdict(row), "target": row.target, "verdict": row.verdict} for row in rows(load)
     ]
-    (out / "load.json").write_text(json.dumps(data) + "\n")
+    (out / f"{name}.json").write_text(json.dumps(data) + "\n")
     try:
-        plot(load, plots / "load.svg")
+        plot(load, plots / f"{name}.svg")
     except ImportError:
         print("no plot: matplotlib is not installed", file=sys.stderr)
 

@@ -33,6 +33,8 @@ SCRIPT = """
 trap "exit $2" TERM
 echo "$1" >/tmp/number
 read number </tmp/number
+gateway=$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')
+test -z "$gateway" || ping -q -c 1 -W 9 $gateway >/dev/null || exit 99
 echo "container $number"
 mkfifo /tmp/never
 read never <>/tmp/never
@@ -60,8 +62,8 @@ class Starters:
     """`count` of these processes, at work side by side. The containers' monitors, which are
     orphans, become children of this process (PR_SET_CHILD_SUBREAPER), which reaps them here."""
 
-    def __init__(self, count: int, state: Path, rootfs: Path) -> None:
-        words = [sys.executable, "-I", __file__, str(state), str(rootfs)]
+    def __init__(self, count: int, state: Path, rootfs: Path, net: str) -> None:
+        words = [sys.executable, "-I", __file__, str(state), str(rootfs), net]
         pipe = subprocess.PIPE
         self._processes: list[subprocess.Popen[str]] = []
         self.fds = [0] * count
@@ -135,11 +137,11 @@ def reap() -> None:
 # The other end.
 
 
-def start(store: Store, rootfs: str, number: int) -> Entry:
+def start(store: Store, rootfs: str, net: str, number: int) -> Entry:
     """create and start; milliseconds of each. cpu: of both, what this process itself used."""
     args = ["/bin/sh", "-c", SCRIPT, "sh", str(number), str(code_of(number))]
     cpu, began = time.process_time_ns(), time.monotonic_ns()
-    container = life.create(store, args, rootfs, {"tmpfs": ["/tmp"]}, {})
+    container = life.create(store, args, rootfs, {"tmpfs": ["/tmp"], "net": net}, {})
     created = time.monotonic_ns()
     state = life.start(container)
     ended = time.monotonic_ns()
@@ -168,10 +170,10 @@ def remove(store: Store, id_: str) -> Entry:
     return {"id": id_, "took": (time.monotonic_ns() - began) / 1e6}
 
 
-def work(state: str, rootfs: str) -> None:
+def work(state: str, rootfs: str, net: str) -> None:
     store = Store(state)
     jobs = {
-        "start": lambda number: start(store, rootfs, number),
+        "start": lambda number: start(store, rootfs, net, number),
         "stop": lambda id_: stop(store, id_),
         "remove": lambda id_: remove(store, id_),
     }
@@ -187,4 +189,4 @@ def work(state: str, rootfs: str) -> None:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], sys.argv[2])
+    work(*sys.argv[1:])

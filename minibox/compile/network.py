@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from _socket import inet_pton
+from errno import EAFNOSUPPORT
 
 from minibox import netlink as nl
 from minibox import syscalls as sc
@@ -58,6 +59,11 @@ def _interface(interface: Interface) -> Iterator[Op]:
     asked = Memory(struct.pack("=16s24x", interface.name), f'{{ifr_name="{name}"}}')
     yield sc.ioctl(INET, sc.IOCTL_SIOCGIFINDEX, asked, why="which one it is")
     index = Offset(asked, IFREQ, "ifr_ifindex")
+    if all(b":" not in address for address in interface.addresses):
+        text = f"{{RTM_SETLINK {name} addrgenmode none}}"
+        head, tail = _without_ipv6()
+        message = _message(text, Memory(head), index, Memory(tail))
+        yield sc.netlink(ROUTES, message, ok=(EAFNOSUPPORT,), why="no IPv6 where nobody asked")
     for address in interface.addresses:
         text = f"{{RTM_NEWADDR {address.decode()} dev {name}}}"
         head, tail = _address(address)
@@ -100,6 +106,17 @@ def _address(text: bytes) -> tuple[bytes, bytes]:
     head = nl.IFADDR.pack(family, bits, flags, nl.RT_SCOPE_UNIVERSE, 0)
     whole = nl.message(nl.RTM_NEWADDR, ACKNOWLEDGED, head, attributes)
     at = nl.HEADER.size + nl.IFADDR.size
+    return whole[: at - 4], whole[at:]
+
+
+def _without_ipv6() -> tuple[bytes, bytes]:
+    """RTM_SETLINK, before and after the index. An address of the interface's own would be announced
+    to everybody on the bridge."""
+    mode = nl.attribute(nl.IFLA_INET6_ADDR_GEN_MODE, bytes([nl.IN6_ADDR_GEN_MODE_NONE]))
+    families = nl.attribute(nl.AF_INET6 | nl.NLA_F_NESTED, mode)
+    wanted = nl.attribute(nl.IFLA_AF_SPEC | nl.NLA_F_NESTED, families)
+    whole = nl.message(nl.RTM_SETLINK, nl.NLM_F_ACK, nl.ifinfo(), wanted)
+    at = nl.HEADER.size + 8
     return whole[: at - 4], whole[at:]
 
 
