@@ -14,6 +14,7 @@ from errno import EAFNOSUPPORT
 
 from minibox import netlink as nl
 from minibox import syscalls as sc
+from minibox.compile import lifeline
 from minibox.errors import SpecError
 from minibox.plan import Blank, Memory, Offset, Slot
 from minibox.spec import Text
@@ -45,6 +46,10 @@ def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
     """Addresses and routes."""
     if not spec.interfaces:
         return
+    if spec.starts_supervised:
+        # The change of ids has cleared the death signal (prctl(2)), and nobody opens the gate for
+        # an orphan.
+        yield from lifeline.bind()
     yield sc.gate(2, why="until minibox has plugged in the network")
     flags = sc.SOCK_RAW | sc.SOCK_CLOEXEC
     yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")

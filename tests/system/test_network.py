@@ -8,78 +8,25 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Box
+from tests.system.hosts import HOST, NAMESPACES, SERVE, Site
 
-PROC = Path("/proc")
-SERVE = "mkdir -p /tmp/w; hostname >/tmp/w/name; echo ready; exec httpd -f -p {0} -h /tmp/w"
 OUTSIDE = "198.51.100.2"
-# A resolv.conf and a /run of the test's own; a /sys of this network namespace.
-HOST = """
-ip link set lo up
-mount -t sysfs none /sys
-mount -t tmpfs none /run
-"""
-
-
-class Site(Box):
-    """A host: a network namespace and a mount namespace, in which the command runs."""
-
-    def __init__(self, root, rootfs, helper):
-        super().__init__(root, rootfs)
-        self.host = helper("--net", "--mount", "--propagation=private", script=HOST)
-
-    def enter(self, *words):
-        return ["nsenter", "-t", str(self.host.pid), "-n", "-m", "--", *map(str, words)]
-
-    def words(self, *words):
-        return self.enter(*super().words(*words))
-
-    def sh(self, script, **how):
-        """A shell of the host's; what it prints."""
-        done = subprocess.run(
-            self.enter("sh", "-ec", script), capture_output=True, timeout=30, **how
-        )
-        assert done.returncode == 0, done
-        return done.stdout.decode()
-
-    def inside(self, script, *options, net="bridge"):
-        """What a shell in a new container prints, which is not kept."""
-        done = self("run", "--net", net, *options, self.rootfs, "sh", "-c", script)
-        assert done.returncode == 0, done
-        return done.stdout.decode()
-
-    def serve(self, name, *options, port=80):
-        """A container with a web server that tells its host name."""
-        words = ("run", "-d", "--name", name, "--tmpfs", "/tmp", *options, self.rootfs)
-        self.do(*words, "sh", "-c", SERVE.format(port))
-        return self.address(name)
-
-    def address(self, name):
-        networks = json.loads(self.do("inspect", name))[0]["NetworkSettings"]["Networks"]
-        return next(iter(networks.values()))["IPAddress"]
-
-    def get(self, url):
-        return self.sh(
-            f"curl --silent --fail --max-time 5 --retry 9 --retry-all-errors {url}"
-        ).strip()
 
 
 @pytest.fixture
-def site(tmp_path, rootfs, helper, subreaper):
-    made = Site(tmp_path / "state", rootfs, helper)
+def site(tmp_path, rootfs, subreaper):
+    made = Site(tmp_path / "state", rootfs)
     yield made
-    made("rm", "-af")
     made.close()
 
 
 @pytest.fixture
 def outside(site, helper):
     """Another host on a wire to the first one: it knows no way to containers."""
-    other = helper("--net", "--mount", "--propagation=private", script=HOST)
+    other = helper(*NAMESPACES, script=HOST)
     site.sh(
         f"ip link add wire type veth peer name wire netns {other.pid};"
         "ip addr add 198.51.100.1/24 dev wire; ip link set wire up"
@@ -481,7 +428,7 @@ def test_after_the_last_container_only_the_bridge_is_there(site, until):
     site.inside("true")
     until(lambda: "mbv" not in leftovers(site))
     before = leftovers(site)
-    for _ in range(20):
+    for _ in range(8):
         site.inside("true")
         site.serve("web", "--net", "bridge", "-p", "8080:80")
         site.do("rm", "-f", "web")
