@@ -55,11 +55,23 @@ exec "$@"
 """
 
 
+# A host for networks: no interface, rule or sysctl of this machine's is touched.
+HOST = """
+set -e
+mount -t tmpfs tmpfs /run
+exec "$@"
+"""
+
+
 # Contestants.
 
 
 def secluded(argv: Sequence[str | Path]) -> Words:
     return ["unshare", "--mount", "sh", "-c", SECLUDED, "sh", *argv]
+
+
+def another_host(argv: Sequence[str | Path]) -> Words:
+    return ["unshare", "--net", "--mount", "sh", "-c", HOST, "sh", *argv]
 
 
 def build_floor(directory: Path) -> Path:
@@ -110,14 +122,22 @@ def oci(tool: str, rootfs: Path, directory: Path, *options: str) -> Words:
     return [tool, "--root", state, *options, "run", "--bundle", where, f"bench-{os.getpid()}"]
 
 
-def podman(rootfs: Path, directory: Path) -> Words:
+def podman(rootfs: Path, directory: Path, network: str = "none") -> Words:
     """Podman with a directory for a root, and no state outside of ours."""
-    home = directory / "podman"
+    home = directory / f"podman-{network}"
     own: Words = ["--root", home / "root", "--runroot", home / "runroot", "--tmpdir", home / "tmp"]
     drivers = "--storage-driver vfs --events-backend none --cgroup-manager cgroupfs --runtime crun"
     # Its default limits are above what a host without CAP_SYS_RESOURCE may set.
     limits = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --cgroups=disabled"
-    run: Words = ["run", "--rm", "--network=none", *limits.split(), "--rootfs", rootfs, COMMAND]
+    run: Words = [
+        "run",
+        "--rm",
+        f"--network={network}",
+        *limits.split(),
+        "--rootfs",
+        rootfs,
+        COMMAND,
+    ]
     return ["podman", *own, *drivers.split(), *run]
 
 
@@ -164,7 +184,7 @@ class Bench:
             Sampler(worker(self.rootfs)) as library,
             Sampler(worker(self.rootfs)) as other,
         ):
-            tasks = {"floor": floor_process.ask, "library": library.task()}
+            tasks = {"floor": floor_process.ask, "library": library.call()}
             if shutil.which("bwrap"):
                 tasks["bwrap from Python"] = other.task(bwrap(self.rootfs))
             samples = self.measure(tasks)
@@ -184,7 +204,7 @@ class Bench:
             Sampler(worker(self.rootfs)) as small,
             Sampler(worker(self.rootfs, BALLAST)) as large,
         ):
-            tasks = {"library, small": small.task(), "library, 4 GiB": large.task()}
+            tasks = {"library, small": small.call(), "library, 4 GiB": large.call()}
             samples = self.measure(tasks)
         self.add(row, samples, "library, 4 GiB", "library, small")
 
@@ -229,6 +249,27 @@ class Bench:
             each = [a - b for a, b in zip(samples["minibox"], samples["python"], strict=True)]
             row.low, _, row.high = statistics.quantiles(each, n=4)
         self.outcome.rows.append(row)
+
+    def network(self) -> None:
+        """The same with a bridge network, on hosts of their own."""
+        with (
+            Sampler(another_host(worker(self.rootfs))) as ours,
+            Sampler(another_host(secluded(worker(self.rootfs)))) as theirs,
+        ):
+            cold = [BIN / "minibox", "run", "--net", "bridge", self.rootfs, COMMAND]
+            tasks = {
+                "library, no network": ours.call(),
+                "library, bridge": ours.call(net="bridge"),
+                "minibox, bridge": ours.task(cold),
+            }
+            if shutil.which("podman"):
+                words = podman(self.rootfs, self.directory, "bridge")
+                tasks["podman, bridge"] = theirs.task(words)
+            samples = self.measure(tasks)
+        row = Row("warm library call, bridge / no network", "x", limit=2.0)
+        self.add(row, samples, "library, bridge", "library, no network")
+        row = Row("minibox run / podman, both with a bridge", "x", limit=0.35)
+        self.add(row, samples, "minibox, bridge", "podman, bridge")
 
     def memory(self) -> None:
         """What the supervisor of a container that runs keeps for itself."""
@@ -364,7 +405,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with own_rootfs(given.rootfs.resolve()) as (directory, rootfs):
             bench = Bench(rootfs, directory, given.samples, given.warm_up)
-            for part in (bench.warm, bench.large_parent, bench.cold, bench.memory):
+            for part in (bench.warm, bench.large_parent, bench.cold, bench.network, bench.memory):
                 print(f"bench: {part.__doc__}", file=sys.stderr)
                 part()
     except NotMeasured as error:

@@ -2,7 +2,7 @@
 """Taking samples: a process that answers each line with the time of one container.
 
 Run as a program this is such a process: `sampler.py ROOTFS BYTES` holds BYTES of memory and reads
-lines of JSON, [] for a library call or the words of a command.
+lines of JSON, the options of a library call as an object or the words of a command as a list.
 """
 
 from __future__ import annotations
@@ -57,9 +57,14 @@ class Sampler:
             raise NotMeasured(answer or "the process that takes the samples has ended")
         return int(answer) / 1e6
 
-    def task(self, argv: Sequence[str | Path] = ()) -> Task:
-        """What takes a sample of this command; of the library call where there is none."""
+    def task(self, argv: Sequence[str | Path]) -> Task:
+        """What takes a sample of this command."""
         line = json.dumps([str(word) for word in argv])
+        return lambda: self.ask(line)
+
+    def call(self, **options: str) -> Task:
+        """What takes a sample of a library call."""
+        line = json.dumps(options)
         return lambda: self.ask(line)
 
     def __enter__(self) -> Sampler:
@@ -82,13 +87,13 @@ def work(rootfs: str, ballast: int) -> None:
     held = bytearray(ballast)
     held[::PAGE] = b"\1" * len(range(0, ballast, PAGE))  # resident, not just promised
     for line in sys.stdin:
-        argv = json.loads(line)
+        asked = json.loads(line)
         try:
             began = time.perf_counter_ns()
-            if argv:
-                code, complaint = spawn(argv)
+            if isinstance(asked, list):
+                code, complaint = spawn(asked)
             else:
-                result = minibox.run([COMMAND], rootfs=rootfs)
+                result = minibox.run([COMMAND], rootfs=rootfs, **asked)
                 code, complaint = result.exit_code, result.stderr
             took = time.perf_counter_ns() - began
         except (minibox.MiniboxError, OSError, subprocess.SubprocessError) as error:

@@ -125,7 +125,7 @@ def table(plan: Plan) -> str:
             lines.append(f"          {clone_line(plan)}")
         side = "parent" if number <= len(plan.before) else "child"
         lines.append(_line(f"{number:3} {side:6} {call(op)}", op))
-        if op.call == "gate" and plan.uid_map:
+        if op.call == "gate" and op.args == (1,) and plan.uid_map:
             for name, text in (("uid_map", plan.uid_map), ("gid_map", plan.gid_map)):
                 lines.append(f"          minibox: write /proc/PID/{name} {_quoted(text)}")
     return "\n".join(lines) + "\n"

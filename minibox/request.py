@@ -58,6 +58,9 @@ if TYPE_CHECKING:
         add_host: Sequence[str]
         network_alias: Sequence[str]
         ip: str
+        latency: str
+        loss: str
+        rate: str
         userns: str
         hostname: str
         domainname: str
@@ -89,6 +92,9 @@ OPTIONS = frozenset(
         "add_host",
         "network_alias",
         "ip",
+        "latency",
+        "loss",
+        "rate",
         "userns",
         "hostname",
         "domainname",

@@ -262,6 +262,7 @@ class Interface(Record):
 
     name: inside. addresses: with their prefix lengths, b"10.66.0.2/16" or b"fd00::2/64".
     gateways: where everything else goes, at most one of each family. mac: six bytes. mtu: bytes.
+    queue: RTM_NEWQDISC for what leaves by it, without the interface's index; discipline: its kind.
     """
 
     name: bytes = b"eth0"
@@ -269,6 +270,8 @@ class Interface(Record):
     gateways: tuple[bytes, ...] = ()
     mac: bytes = b""
     mtu: int = 1500
+    queue: bytes = b""
+    discipline: str = ""
 
 
 class Spec(Record):

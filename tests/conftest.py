@@ -88,6 +88,7 @@ def _host_state() -> dict[str, object]:
         "fds": set(os.listdir("/proc/self/fd")),
         "temporary files": _temporary(),
         "host name": os.uname().nodename,
+        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
         "names in the shared tree": set(os.listdir(REPOSITORY / "rootfs")),
     }
 

@@ -91,6 +91,9 @@ CONTAINER = (
         "[ADDRESS:]PORT:PORT[/udp]",
     ),
     Option(("--ip",), "ip", VALUE, "This address in the network.", "ADDRESS"),
+    Option(("--latency",), "latency", VALUE, "Each packet comes so much later.", "20ms"),
+    Option(("--loss",), "loss", VALUE, "So many packets never come.", "1%"),
+    Option(("--rate",), "rate", VALUE, "No more than that comes through.", "10mbit"),
     Option(("--dns",), "dns", LIST, "A name server instead of the host's.", "ADDRESS"),
     Option(("--add-host",), "add_host", LIST, "A line of /etc/hosts.", "NAME:ADDRESS"),
     Option(

@@ -56,8 +56,9 @@ def networks(values: Values) -> Wiring | None:
             raise SpecError("--publish", "it needs a network: --net bridge")
         return None
     from minibox.cli import containers
-    from minibox.network.wiring import Wiring
+    from minibox.network.wiring import Wiring, check_rights
 
+    check_rights(options)
     return Wiring(containers.store().root, options, options.get("hostname") or "minibox")
 
 

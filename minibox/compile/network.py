@@ -51,7 +51,7 @@ def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
         # an orphan.
         yield from lifeline.bind()
     yield sc.gate(2, why="until minibox has plugged in the network")
-    flags = sc.SOCK_RAW | sc.SOCK_CLOEXEC
+    flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
     yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")
     for interface in spec.interfaces:
         for op in _interface(interface):
@@ -74,6 +74,11 @@ def _interface(interface: Interface) -> Iterator[Op]:
         head, tail = _address(address)
         pieces = (Memory(head), index, Blank(_called(interface, address), tail))
         yield sc.netlink(ROUTES, _message(text, *pieces), why="its address")
+    if interface.queue:
+        at = nl.HEADER.size + 8
+        parts = (Memory(interface.queue[: at - 4]), index, Memory(interface.queue[at:]))
+        text = f"{{RTM_NEWQDISC {interface.discipline} dev {name}}}"
+        yield sc.netlink(ROUTES, _message(text, *parts), why="--latency, --loss, --rate")
     yield _up(interface.name)
     for gateway in interface.gateways:
         text = f"{{RTM_NEWROUTE default via {gateway.decode()}}}"

@@ -15,7 +15,7 @@ from errno import EEXIST
 from minibox import request
 from minibox import syscalls as sc
 from minibox.directory import is_there
-from minibox.errors import MiniboxError, SpecError, StateError
+from minibox.errors import MiniboxError, SpecError, StateError, Unsupported
 from minibox.network import naming
 from minibox.network.bridge import ensure
 from minibox.network.config import DEFAULT, Network, Networks
@@ -40,14 +40,23 @@ if TYPE_CHECKING:
 READ_ONLY = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC
 
 
+def check_rights(options: Options) -> None:
+    """Unsupported for who cannot plug anything in."""
+    if request.networks(options) and os.geteuid():
+        raise Unsupported("only root can make a bridge\n  hint: --net none or --net host")
+
+
 class Wire:
     """One interface: where it is plugged in, and by which lease."""
 
-    def __init__(self, network: Network, bridge: int, number: int, name: str) -> None:
+    def __init__(
+        self, network: Network, bridge: int, number: int, name: str, queue: tuple[str, bytes] | None
+    ) -> None:
         self.network = network
         self.bridge = bridge
         self.number = number
         self.name = name  # of the host's end
+        self.discipline, self.queue = queue or ("", b"")
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -64,6 +73,8 @@ class Wire:
             # The same address always has the same MAC, so nobody's neighbour cache is wrong.
             mac=b"\x02\x42" + (ranges[0].base + number & 0xFFFFFFFF).to_bytes(4, "big"),
             mtu=self.network.mtu,
+            queue=self.queue,
+            discipline=self.discipline,
         )
 
 
@@ -80,6 +91,7 @@ class Wiring:
         self._id = id_
         self._name = name
         self._holder = id_ or holder_of_process()
+        self._queue = _queue(options)
         self._joined = -1
         self._hosts = ""  # the file that others write into, where there are others
         self.wires: list[Wire] = []
@@ -118,6 +130,7 @@ class Wiring:
     def take(self, say: Callable[[str], object]) -> None:
         """Lease and look up. say: gets a line about what of the host's was changed. What was taken
         is given back when this fails. SetupError, SpecError, StateError."""
+        check_rights(self.options)
         wanted, names = self.options.get("ip"), self._names_of
         if wanted is not None and len(names) != 1:
             raise SpecError("--ip", "it goes with one network")
@@ -128,7 +141,9 @@ class Wiring:
                 for k, name in enumerate(names):
                     network, link = ensure(self._networks, name, links, say)
                     number = Leases(self._networks, network).take(self._holder, wanted)
-                    self.wires.append(Wire(network, link.index, number, f"mbv{token}{k}"))
+                    self.wires.append(
+                        Wire(network, link.index, number, f"mbv{token}{k}", self._queue)
+                    )
             self._introduce()
             if self.ports:
                 self._publish()
@@ -168,7 +183,7 @@ class Wiring:
                     name, "bridge", "minibox0", ("10.66.0.0/16",), ("10.66.0.1",), 1500, False, 0
                 )
             number = Leases(self._networks, network).preview()
-            self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}"))
+            self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}", self._queue))
 
     def plug_in(self, pid: int) -> None:
         """Make the interfaces of the child, which waits for them. OSError."""
@@ -189,6 +204,8 @@ class Wiring:
                     links.plug(wire.bridge, name, interface, pid)
                 if self.ports:
                     links.turn_back(name)
+                if wire.queue:
+                    links.hold_back(name, wire.queue, wire.discipline)
 
     def _introduce(self) -> None:
         """On the networks that somebody has made, the others hear of it, and it of them."""
@@ -223,7 +240,8 @@ class Wiring:
         Published(self._networks).take(self.ports, self._holder, wire.network, wire.addresses)
 
     def check(self) -> None:
-        """Are there such networks, and such a container? SpecError, StateError."""
+        """Are there such networks, and such a container? SpecError, StateError, Unsupported."""
+        check_rights(self.options)
         for name in self._names_of:
             if name != DEFAULT:
                 self._networks.get(name)
@@ -279,6 +297,14 @@ class Wiring:
             for k, wire in enumerate(self.wires)
         ]
         return {"networks": found}
+
+
+def _queue(options: Options) -> tuple[str, bytes] | None:
+    if not any(options.get(word) for word in ("latency", "loss", "rate")):
+        return None
+    from minibox.network import queues
+
+    return queues.asked(options)
 
 
 def withdraw(root: str, id_: str, run: Data) -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from _socket import AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, socket
-from errno import ENODEV, EPROTO
+from errno import ENODEV, ENOENT, EPROTO
 
 from minibox import netlink as nl
+from minibox.errors import SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +107,20 @@ class Links:
             wanted = nl.attribute(nl.IFLA_PROTINFO | nl.NLA_F_NESTED, mode)
             head = nl.ifinfo(port.index, 0, nl.AF_BRIDGE)
             self._ask(nl.message(nl.RTM_SETLINK, nl.NLM_F_ACK, head, wanted))
+
+    def hold_back(self, name: bytes, queue: bytes, discipline: str) -> None:
+        """RTM_NEWQDISC, made elsewhere, for what leaves by this interface. SetupError where the
+        kernel has no such discipline."""
+        port = self.find(name)
+        if port is None:
+            raise OSError(ENODEV, os.strerror(ENODEV))
+        at = nl.HEADER.size + 8
+        try:
+            self._ask(queue[: at - 4] + port.index.to_bytes(4, sys.byteorder) + queue[at:])
+        except OSError as error:
+            reason = f"this kernel has no {discipline}" if error.errno == ENOENT else ""
+            what = "set --latency, --loss or --rate"
+            raise SetupError(error.errno or 0, what, reason=reason) from None
 
     def divide(self, driver: str, parent: int, peer: Interface, pid: int) -> None:
         """An interface that shares the one with the index `parent`, made in the network namespace

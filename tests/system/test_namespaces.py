@@ -350,7 +350,7 @@ def test_joining_works_from_the_library(rootfs, other):
         (("--join", "uts={pid}", "--hostname", "x"), "hostname"),
         (("--share", "uts", "--hostname", "x"), "hostname"),
         (("--share", "uts", "--domainname", "x"), "domainname"),
-        (("--net", "bridge"), "'bridge'"),
+        (("--net", "nope"), "nope: no such network"),
         (("--userns", "private"), "'private'"),
         (("--boottime", "soon"), "'soon'"),
         (("--boottime", "99999999999999999"), "boottime"),

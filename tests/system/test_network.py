@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from tests.conftest import COMMAND
 from tests.system.hosts import HOST, NAMESPACES, SERVE, Site
 
 OUTSIDE = "198.51.100.2"
@@ -522,11 +523,98 @@ threads = [threading.Thread(target=one) for _ in range(6)]
 [thread.join() for thread in threads]
 print(len(found), len(set(found)))
 """
-    from tests.conftest import COMMAND
-
     python = COMMAND.with_name("python")
     done = subprocess.run(
         site.enter(python, "-c", script.replace("ROOT", repr(site.rootfs))),
         capture_output=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, b"48 48\n"), done
+
+
+# Links for experiments.
+
+
+def rate(site, *options):
+    """Megabits a second that a container sends to its host."""
+    server = (
+        "import socket, time; s = socket.create_server(('', 7)); print('ready', flush=True);"
+        "c, _ = s.accept(); n = len(c.recv(1 << 20)); t = time.monotonic();\n"
+        "while d := c.recv(1 << 20): n += len(d)\n"
+        "print(n * 8e-6 / (time.monotonic() - t))"
+    )
+    process = subprocess.Popen(site.enter("python3", "-c", server), stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    site.inside("head -c 2000000 /dev/zero | nc 10.66.0.1 7", *options)
+    return float(process.communicate(timeout=60)[0])
+
+
+def test_a_rate_is_kept(site):
+    site.inside("true")
+    assert rate(site, "--rate", "8mbit") < 12 < rate(site)
+
+
+@pytest.mark.parametrize("words", [("--latency", "20ms"), ("--loss", "10%")], ids=" ".join)
+def test_latency_and_loss_or_a_word_why_not(site, words):
+    site.inside("true")
+    has_netem = not subprocess.run(
+        site.enter("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
+    ).returncode
+    done = site(
+        "run", "--net", "bridge", *words, site.rootfs, "ping", "-c", "20", "-i", "0.05", "10.66.0.1"
+    )
+    if not has_netem:
+        assert done.returncode == 125
+        assert b"this kernel has no netem" in done.stderr
+    elif words[0] == "--latency":
+        # Twenty each way.
+        assert float(re.search(rb"min/avg/max = ([\d.]+)", done.stdout)[1]) > 39
+    else:
+        assert int(re.search(rb"(\d+) packets received", done.stdout)[1]) < 20
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--latency", "2h"), "at most a minute"),
+        (("--latency", "soon"), "is no duration"),
+        (("--loss", "101%"), "write 1%"),
+        (("--loss", "-1"), "write 1%"),
+        (("--loss", "nan"), "write 1%"),
+        (("--rate", "10"), "write 10mbit"),
+        (("--rate", "1bit"), "from 1kbit"),
+        (("--rate", "99999gbit"), "from 1kbit"),
+    ],
+)
+def test_what_a_link_cannot_do(site, words, said):
+    assert said in site.refused("run", "--net", "bridge", *words, site.rootfs, "true")
+
+
+def test_two_hundred_on_one_bridge(site):
+    """Each reaches the first of them; and then nothing of them is left."""
+    script = """
+import sys, threading, warnings, minibox
+warnings.simplefilter("ignore")
+rootfs = sys.argv[1]
+first = minibox.Container(["sleep", "1000"], rootfs=rootfs, net="bridge").start()
+boxes = [
+    minibox.Container(
+        ["sh", "-c", "ping -q -c 1 -W 20 10.66.0.2 && echo yes && exec sleep 1000"],
+        rootfs=rootfs, net="bridge", stdout="pipe",
+    ).start()
+    for _ in range(200)
+]
+answers = 0
+for box in boxes:
+    text = b""
+    while not text.endswith(b"yes\\n"):
+        text += box.stdout.read(4096)
+    answers += 1
+for box in [first, *boxes]:
+    box.close()
+print(answers)
+"""
+    python = COMMAND.with_name("python")
+    done = subprocess.run(
+        site.enter(python, "-c", script, site.rootfs), capture_output=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, b"200\n"), done

@@ -33,7 +33,15 @@ def without(*kinds):
 
 
 HOST_IDS = {"namespaces": without("user"), "uid_mappings": (), "gid_mappings": ()}
+INTERFACES = (
+    s.Interface(b"eth0", (b"10.66.0.2/16",), (b"10.66.0.1",), b"\x02\x42\x0a\x42\x00\x02"),
+    s.Interface(b"eth1", (b"10.67.0.2/24", b"fd66::2/64"), (), b"\x02\x42\x0a\x43\x00\x02"),
+)
 PLANS = {
+    "networks": (
+        spec(interfaces=INTERFACES, mounts=(*s.DEFAULT_MOUNTS, s.Text(b"/etc/hosts", b"127.0.0.1"))),
+        ROOT_HOST,
+    ),
     "default": (spec(), ROOT_HOST),
     "rootless": (spec(uid_mappings=OWN_IDS, gid_mappings=OWN_IDS), USER_HOST),
     "userns_host": (spec(**HOST_IDS), ROOT_HOST),
@@ -156,6 +164,7 @@ def test_the_stage_runs_after_the_ids_are_mapped():
 def test_only_root_with_a_user_namespace_runs_in_pythons_memory():
     staged = {name: compile(*given).staged for name, given in PLANS.items()}
     assert [name for name, is_staged in staged.items() if not is_staged] == [
+        "networks",
         "default",
         "everything",
     ]
