@@ -18,7 +18,6 @@ from minibox.compile import (
     mounts,
     names,
     namespaces,
-    network,
     root,
 )
 from minibox.plan import Plan
@@ -31,6 +30,17 @@ if TYPE_CHECKING:
     from minibox.plan import Op
 
     Stage = Callable[[s.Spec, Host], Iterator[Op]]
+
+
+def _interfaces(spec: s.Spec, host: Host) -> Iterator[Op]:
+    """Imported by who has some: a start without is not to pay for it."""
+    if spec.interfaces:
+        from minibox.compile import network
+
+        for op in network.interfaces(spec, host):
+            op.origin = op.origin or "network"
+            yield op
+
 
 BEFORE: tuple[Stage, ...] = (
     namespaces.acquire,
@@ -48,7 +58,7 @@ STAGES: tuple[Stage, ...] = (
     namespaces.leave_python,
     names.session,
     names.name,
-    network.loopback,
+    names.loopback,
     mounts.seclude,
     root.attach,
     mounts.mount,
@@ -58,7 +68,7 @@ STAGES: tuple[Stage, ...] = (
     console.open_guest_pty,
     command.redirect,
     command.enter_directory,
-    network.interfaces,
+    _interfaces,
     capabilities.limit,
     identity.become_user,
     capabilities.drop,

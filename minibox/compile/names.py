@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import struct
+
 from minibox import syscalls as sc
 from minibox.errors import SpecError
-from minibox.plan import Slot
+from minibox.plan import Memory, Slot
 from minibox.spec import TimeOffsets
 
 TYPE_CHECKING = False
@@ -32,6 +34,24 @@ def name(spec: Spec, host: Host) -> Iterator[Op]:
         yield sc.sethostname(spec.hostname, why="--hostname")
     if spec.domainname is not None:
         yield sc.setdomainname(spec.domainname, why="--domainname")
+
+
+INET = Slot("inet")
+
+
+def loopback(spec: Spec, host: Host) -> Iterator[Op]:
+    """A new network namespace has nothing but a `lo` that is down (netdevice(7))."""
+    if spec.makes("net"):
+        flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
+        yield sc.socket(sc.AF_INET, flags, to=INET, why="for the ioctl")
+        yield up(b"lo")
+
+
+def up(name: bytes) -> Op:
+    """Switch an interface on."""
+    text = f'{{ifr_name="{name.decode()}", ifr_flags=IFF_UP}}'
+    request = Memory(struct.pack("=16sH22x", name, sc.IFF_UP), text)
+    return sc.ioctl(INET, sc.IOCTL_SIOCSIFFLAGS, request, why=f"{name.decode()} up")
 
 
 def clocks(spec: Spec, host: Host) -> Iterator[Op]:

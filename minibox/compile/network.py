@@ -15,6 +15,7 @@ from errno import EAFNOSUPPORT
 from minibox import netlink as nl
 from minibox import syscalls as sc
 from minibox.compile import lifeline
+from minibox.compile.names import INET, up
 from minibox.errors import SpecError
 from minibox.plan import Blank, Memory, Offset, Slot
 from minibox.spec import Text
@@ -27,25 +28,15 @@ if TYPE_CHECKING:
     from minibox.plan import Op
     from minibox.spec import Interface, Mount, Spec
 
-INET, ROUTES = Slot("inet"), Slot("rtnetlink")
+ROUTES = Slot("rtnetlink")
 IFREQ = 16  # bytes of the name in struct ifreq, before everything else
 ACKNOWLEDGED = nl.NLM_F_CREATE | nl.NLM_F_EXCL | nl.NLM_F_ACK
 
 
-def loopback(spec: Spec, host: Host) -> Iterator[Op]:
-    """A new network namespace has nothing but a `lo` that is down (netdevice(7))."""
-    if spec.makes("net"):
-        flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
-        yield sc.socket(sc.AF_INET, flags, to=INET, why="for the ioctl")
-        yield _up(b"lo")
-    elif spec.interfaces:
-        raise SpecError("net", "interfaces are for a network namespace of the container's own")
-
-
 def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
     """Addresses and routes."""
-    if not spec.interfaces:
-        return
+    if not spec.makes("net"):
+        raise SpecError("net", "interfaces are for a network namespace of the container's own")
     if spec.starts_supervised:
         # The change of ids has cleared the death signal (prctl(2)), and nobody opens the gate for
         # an orphan.
@@ -79,17 +70,11 @@ def _interface(interface: Interface) -> Iterator[Op]:
         parts = (Memory(interface.queue[: at - 4]), index, Memory(interface.queue[at:]))
         text = f"{{RTM_NEWQDISC {interface.discipline} dev {name}}}"
         yield sc.netlink(ROUTES, _message(text, *parts), why="--latency, --loss, --rate")
-    yield _up(interface.name)
+    yield up(interface.name)
     for gateway in interface.gateways:
         text = f"{{RTM_NEWROUTE default via {gateway.decode()}}}"
         route = nl.message(nl.RTM_NEWROUTE, ACKNOWLEDGED, *_route(gateway))
         yield sc.netlink(ROUTES, _message(text, Memory(route)), why="to everywhere else")
-
-
-def _up(name: bytes) -> Op:
-    text = f'{{ifr_name="{name.decode()}", ifr_flags=IFF_UP}}'
-    up = Memory(struct.pack("=16sH22x", name, sc.IFF_UP), text)
-    return sc.ioctl(INET, sc.IOCTL_SIOCSIFFLAGS, up, why="up")
 
 
 def packed(address: bytes) -> tuple[int, bytes]:
