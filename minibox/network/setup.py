@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done once a network, or seldom: bridges, routes, sysctls, rules. pyroute2 does it."""
+"""What is done once a network, or seldom: bridges, routes, sysctls, rules. pyroute2 does it, in a
+thread of its own: it has an event loop, and the caller may be in the middle of another.
+"""
 
 from __future__ import annotations
 
+import functools
 from errno import EEXIST
+from threading import Thread
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -15,12 +19,41 @@ from minibox.network.subnet import FAMILIES, Subnet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
 
     from minibox.network.config import Network
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 FORWARDING = {AF_INET: "net/ipv4/ip_forward", AF_INET6: "net/ipv6/conf/all/forwarding"}
 
 
+def _apart(work: Callable[P, T]) -> Callable[P, T]:
+    """The same, done in a thread of its own."""
+
+    @functools.wraps(work)
+    def call(*args: P.args, **how: P.kwargs) -> T:
+        found: list[T] = []
+        failed: list[BaseException] = []
+
+        def attempt() -> None:
+            try:
+                found.append(work(*args, **how))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it belongs
+                failed.append(error)
+
+        thread = Thread(target=attempt, name="minibox-network")
+        thread.start()
+        thread.join()
+        if failed:
+            raise failed[0]
+        return found[0]
+
+    return call
+
+
+@_apart
 def routes() -> list[Subnet]:
     """Where this host knows the way to, default routes excepted. SetupError."""
     found = []
@@ -36,6 +69,7 @@ def routes() -> list[Subnet]:
     return found
 
 
+@_apart
 def make(network: Network, say: Callable[[str], object]) -> None:
     """The bridge with its addresses, the rules, and what the host must forward; as far as it is
     not there. The bridge comes up last: one that is up is whole. SetupError."""
@@ -92,6 +126,7 @@ def sysctl(name: str, value: str) -> None:
             file.write(value)
 
 
+@_apart
 def unmake(network: Network) -> None:
     """The rules go, and the bridge with everything that is plugged into it. SetupError."""
     with firewall.Rules() as rules:

@@ -531,6 +531,21 @@ print(len(found), len(set(found)))
     assert (done.returncode, done.stdout) == (0, b"48 48\n"), done
 
 
+def test_in_the_middle_of_an_event_loop(site):
+    script = """
+import asyncio, sys, warnings, minibox
+warnings.simplefilter("ignore")
+async def main():
+    return minibox.run(["hostname", "-i"], rootfs=sys.argv[1], net="bridge")
+print(asyncio.run(main()).stdout)
+"""
+    python = COMMAND.with_name("python")
+    done = subprocess.run(
+        site.enter(python, "-c", script, site.rootfs), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, b"b'10.66.0.2\\n'\n"), done
+
+
 # Links for experiments.
 
 
