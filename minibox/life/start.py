@@ -95,6 +95,7 @@ def _go(
 ) -> None:
     """Start `number`: launched, written down, committed; or undone."""
     directory, host = container.directory, hosts.probe()
+    before = directory.read("run.json")
     watched = _watched(container, number, restarts, wiring)
     spec = build(container.config, host, watched, size, wiring)
     plan = compile(spec, host)
@@ -113,6 +114,7 @@ def _go(
             going.commit()
         except BaseException:
             going.undo()
+            _put_back(directory, before)
             directory.remove(record(number))
             raise
         finally:
@@ -121,6 +123,17 @@ def _go(
             going.close()
     finally:
         os.close(place)
+
+
+def _put_back(directory: Directory, before: Data | None) -> None:
+    """run.json as it was: the monitor may have died between being told and answering."""
+    try:
+        if before is None:
+            directory.remove("run.json")
+        elif directory.read("run.json") != before:
+            directory.write("run.json", before)
+    except StateError:
+        pass  # why the start has failed is what is to be said
 
 
 def _wiring(container: Resident, say: Callable[[str], object]) -> Wiring | None:
