@@ -16,7 +16,7 @@ import stat
 import struct
 import time
 
-from minibox.errors import StateError
+from minibox.errors import NoSuchContainer, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def is_locked(path: str) -> bool:
 class Lock:
     """The lock of a file, waited for at most PATIENCE seconds. StateError after that."""
 
-    def __init__(self, path: str, whose: str, gone: str = "") -> None:
+    def __init__(self, path: str, whose: str, gone: StateError | None = None) -> None:
         self._path = path
         self._gone = gone  # what it means that there is no such directory
         self._whose = whose
@@ -95,7 +95,7 @@ class Lock:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             if self._gone and not is_there(os.path.dirname(self._path)):
-                raise StateError(self._gone) from None
+                raise self._gone from None
             raise Damaged(str(said(error, self._path))) from None
         deadline, pause = time.monotonic() + PATIENCE, 0.001
         while not try_lock(self._fd):
@@ -155,12 +155,7 @@ class Directory:
         put(self.file(name), json.dumps({"version": VERSION, **data}, indent=1).encode() + b"\n")
 
     def remove(self, name: str) -> None:
-        try:
-            os.unlink(self.file(name))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise said(error, self.file(name)) from None
+        discard(self.file(name))
 
     def mark(self, name: str) -> None:
         """Make an empty file, which takes no room. StateError."""
@@ -174,7 +169,7 @@ class Directory:
 
     def lock(self, name: str) -> Lock:
         """For commands that change the container. `name`: what it is called in a message."""
-        return Lock(self.file("lock"), f"container {name}", f"{name}: no such container")
+        return Lock(self.file("lock"), f"container {name}", NoSuchContainer(name))
 
     def is_alive(self) -> bool:
         """Does its monitor live?"""
@@ -227,6 +222,16 @@ def is_there(path: str) -> bool:
     except OSError as error:
         raise said(error, path) from None
     return True
+
+
+def discard(path: str) -> None:
+    """Remove a file; that there is none is well. StateError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise said(error, path) from None
 
 
 def listed(path: str) -> list[str]:

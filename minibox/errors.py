@@ -8,6 +8,7 @@ MiniboxError            exit_code 125
 │   ├── CommandNotFound the command (or its interpreter, its loader) is not there; exit_code 127
 │   └── CannotExecute   it is there and cannot be run; exit_code 126
 └── StateError          a container is not in the state that the request needs
+    └── NoSuchContainer it is not there, or not any more
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ class Unsupported(MiniboxError):
 
 class StateError(MiniboxError):
     """A container is not in the state that the request needs."""
+
+
+class NoSuchContainer(StateError):
+    """A container that is not there, or not any more; `called` is how it was asked for."""
+
+    def __init__(self, called: str) -> None:
+        super().__init__(one_line(f"{called}: no such container"))
 
 
 class SetupError(MiniboxError, OSError):

@@ -7,6 +7,7 @@ test compares what is laid out here with what pyroute2 makes of the same words.
 from __future__ import annotations
 
 import struct
+from _socket import inet_pton
 
 # linux/netlink.h
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -39,6 +40,7 @@ IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
 IFADDR = struct.Struct("=BBBBI")  # struct ifaddrmsg
 RTMSG = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 ERROR = struct.Struct("=i")
+INDEX_AT = HEADER.size + 4
 
 
 def attribute(kind: int, *payload: bytes) -> bytes:
@@ -63,9 +65,24 @@ def message(kind: int, flags: int, *parts: bytes, sequence: int = 0) -> bytes:
     return HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, sequence, 0) + body
 
 
+def around_index(message: bytes) -> tuple[bytes, bytes]:
+    """A message about an interface, before and after the interface's index: that has the same place
+    in struct ifinfomsg, ifaddrmsg and tcmsg."""
+    return message[:INDEX_AT], message[INDEX_AT + 4 :]
+
+
 def ifinfo(index: int = 0, flags: int = 0, family: int = AF_UNSPEC) -> bytes:
     """struct ifinfomsg; `flags` are those that are set."""
     return IFINFO.pack(family, 0, index, flags, flags)
+
+
+def packed(address: str) -> tuple[int, bytes]:
+    """The family of an address without prefix length, and its bytes. ValueError."""
+    family = AF_INET6 if ":" in address else AF_INET
+    try:
+        return family, inet_pton(family, address)
+    except (OSError, ValueError):
+        raise ValueError(f"{address!r} is no address") from None
 
 
 def error_of(reply: bytes) -> int:

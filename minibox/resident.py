@@ -15,7 +15,7 @@ from errno import EINVAL, ESRCH
 
 from minibox import core
 from minibox.directory import NO_FILE, READ, SHORT, Directory, is_there, said, slurp
-from minibox.errors import StateError
+from minibox.errors import NoSuchContainer, StateError
 from minibox.spec import Record
 
 TYPE_CHECKING = False
@@ -91,7 +91,7 @@ class Resident:
     def check_there(self) -> None:
         """StateError when it has been removed meanwhile."""
         if not is_there(self.directory.path):
-            raise StateError(f"{self.id[:SHORT]}: no such container")
+            raise NoSuchContainer(self.id[:SHORT])
 
     def reload(self) -> Data:
         """The same, read again."""

@@ -16,7 +16,7 @@ import errno
 import os
 
 from minibox.directory import SHORT, Damaged, Directory, Lock, is_there, listed, said
-from minibox.errors import StateError, one_line
+from minibox.errors import NoSuchContainer, StateError, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Store:
         if len(found) > 1:
             raise StateError(f"{one_line(text)}: more than one container's id begins so")
         if not found:
-            raise StateError(f"{one_line(text)}: no such container")
+            raise NoSuchContainer(text)
         return self.directory(found[0])
 
     def _named(self, name: str) -> str | None:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from minibox import cli, request, settings
-from minibox.errors import MiniboxError, SpecError
+from minibox.errors import MiniboxError, NoSuchContainer, SpecError
 from minibox.resident import Resident, residents
 from minibox.store import Store
 
@@ -31,15 +31,23 @@ def find(name: str) -> Resident:
     return Resident.find(store(), name)
 
 
-def each(names: list[str], act: Callable[[Resident], object], *, say: bool = True) -> int:
+def each(
+    names: list[str],
+    act: Callable[[Resident], object],
+    *,
+    say: bool = True,
+    all_there_are: object = False,
+) -> int:
     """Do something with each container; print the name of each with which it went well. Those with
-    which it did not are said, and do not stop the others."""
+    which it did not are said, and do not stop the others. all_there_are: nobody has named them, so
+    that one is gone meanwhile is no error."""
     code = 0
     for name in names:
         try:
             act(find(name))
         except (MiniboxError, OSError) as error:
-            code = cli.report(error)
+            if not (all_there_are and isinstance(error, NoSuchContainer)):
+                code = cli.report(error)
         else:
             if say:
                 print(name, flush=True)
@@ -60,6 +68,8 @@ def chosen(values: Values, wanted: Callable[[Resident], bool]) -> list[str]:
         try:
             if wanted(container):
                 found.append(container.id)
+        except NoSuchContainer:
+            pass
         except MiniboxError as error:
             cli.report(error)
     return found

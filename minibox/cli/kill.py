@@ -15,4 +15,7 @@ def execute(values: Values) -> int:
     signal = values.get("signal")
     number = forms.signal("--signal", "KILL" if signal is None else signal)
     names = containers.chosen(values, lambda it: not it.state().is_at_rest)
-    return containers.each(names, lambda container: life.kill(container, number))
+    all_ = values.get("all")
+    return containers.each(
+        names, lambda container: life.kill(container, number), all_there_are=all_
+    )

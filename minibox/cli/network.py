@@ -75,7 +75,7 @@ def _list(networks: Networks, names: list[str], values: Values) -> int:
     elif values.get("json"):
         containers.print_json([_shown(networks, network) for network in found])
     else:
-        rows = [(n.name, n.driver, " ".join(n.subnets), n.interface) for n in found]
+        rows = [(n.name, n.driver, " ".join(map(str, n.subnets)), n.interface) for n in found]
         print(table.table(HEADINGS, rows), end="")
     return code
 
@@ -86,10 +86,10 @@ def _shown(networks: Networks, network: Network) -> dict[str, Any]:
         "driver": network.driver,
         "network_interface": network.interface,
         "subnets": [
-            {"subnet": subnet, "gateway": gateway}
+            {"subnet": str(subnet), "gateway": gateway}
             for subnet, gateway in zip(network.subnets, network.gateways, strict=True)
         ],
-        "ipv6_enabled": any(":" in subnet for subnet in network.subnets),
+        "ipv6_enabled": any(subnet.is_six for subnet in network.subnets),
         "internal": network.internal,
         "mtu": network.mtu,
         "containers": dict(manage.members(networks, network)),

@@ -14,4 +14,7 @@ if TYPE_CHECKING:
 def execute(values: Values) -> int:
     force = bool(values.get("force"))
     names = containers.chosen(values, lambda it: force or it.state().is_at_rest)
-    return containers.each(names, lambda container: life.remove(container, force=force))
+    all_ = values.get("all")
+    return containers.each(
+        names, lambda container: life.remove(container, force=force), all_there_are=all_
+    )

@@ -17,4 +17,7 @@ def execute(values: Values) -> int:
     signal = values.get("signal")
     number = None if signal is None else forms.signal("--signal", signal)
     names = containers.chosen(values, lambda it: not it.state().is_at_rest)
-    return containers.each(names, lambda container: life.stop(container, seconds, number))
+    all_ = values.get("all")
+    return containers.each(
+        names, lambda container: life.stop(container, seconds, number), all_there_are=all_
+    )

@@ -9,7 +9,6 @@ index, which the address's message takes from where it was written to.
 from __future__ import annotations
 
 import struct
-from _socket import inet_pton
 from errno import EAFNOSUPPORT
 
 from minibox import netlink as nl
@@ -31,6 +30,20 @@ if TYPE_CHECKING:
 ROUTES = Slot("rtnetlink")
 IFREQ = 16  # bytes of the name in struct ifreq, before everything else
 ACKNOWLEDGED = nl.NLM_F_CREATE | nl.NLM_F_EXCL | nl.NLM_F_ACK
+
+# RTM_SETLINK: an IPv6 address of the interface's own would be announced to all on the bridge.
+WITHOUT_IPV6 = nl.message(
+    nl.RTM_SETLINK,
+    nl.NLM_F_ACK,
+    nl.ifinfo(),
+    nl.attribute(
+        nl.IFLA_AF_SPEC | nl.NLA_F_NESTED,
+        nl.attribute(
+            nl.AF_INET6 | nl.NLA_F_NESTED,
+            nl.attribute(nl.IFLA_INET6_ADDR_GEN_MODE, bytes([nl.IN6_ADDR_GEN_MODE_NONE])),
+        ),
+    ),
+)
 
 
 def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
@@ -57,19 +70,18 @@ def _interface(interface: Interface) -> Iterator[Op]:
     index = Offset(asked, IFREQ, "ifr_ifindex")
     if all(b":" not in address for address in interface.addresses):
         text = f"{{RTM_SETLINK {name} addrgenmode none}}"
-        head, tail = _without_ipv6()
-        message = _message(text, Memory(head), index, Memory(tail))
+        head, tail = map(Memory, nl.around_index(WITHOUT_IPV6))
+        message = _message(text, head, index, tail)
         yield sc.netlink(ROUTES, message, ok=(EAFNOSUPPORT,), why="no IPv6 where nobody asked")
     for address in interface.addresses:
         text = f"{{RTM_NEWADDR {address.decode()} dev {name}}}"
-        head, tail = _address(address)
-        pieces = (Memory(head), index, Blank(_called(interface, address), tail))
-        yield sc.netlink(ROUTES, _message(text, *pieces), why="its address")
+        before, after = nl.around_index(_address(address))
+        own = Blank(_called(interface, address), after)
+        yield sc.netlink(ROUTES, _message(text, Memory(before), index, own), why="its address")
     if interface.queue:
-        at = nl.HEADER.size + 8
-        parts = (Memory(interface.queue[: at - 4]), index, Memory(interface.queue[at:]))
+        head, tail = map(Memory, nl.around_index(interface.queue))
         text = f"{{RTM_NEWQDISC {interface.discipline} dev {name}}}"
-        yield sc.netlink(ROUTES, _message(text, *parts), why="--latency, --loss, --rate")
+        yield sc.netlink(ROUTES, _message(text, head, index, tail), why="--latency, --loss, --rate")
     yield up(interface.name)
     for gateway in interface.gateways:
         text = f"{{RTM_NEWROUTE default via {gateway.decode()}}}"
@@ -77,19 +89,18 @@ def _interface(interface: Interface) -> Iterator[Op]:
         yield sc.netlink(ROUTES, _message(text, Memory(route)), why="to everywhere else")
 
 
-def packed(address: bytes) -> tuple[int, bytes]:
-    """The family of an address without prefix length, and its bytes. SpecError."""
-    family = nl.AF_INET6 if b":" in address else nl.AF_INET
+def _packed(address: bytes) -> tuple[int, bytes]:
+    """SpecError."""
     try:
-        return family, inet_pton(family, address.decode())
-    except (OSError, ValueError):
-        raise SpecError("net", f"{address.decode(errors='replace')!r} is no address") from None
+        return nl.packed(address.decode(errors="replace"))
+    except ValueError as error:
+        raise SpecError("net", str(error)) from None
 
 
-def _address(text: bytes) -> tuple[bytes, bytes]:
-    """RTM_NEWADDR up to the interface's index, and what follows that."""
+def _address(text: bytes) -> bytes:
+    """RTM_NEWADDR."""
     plain, _, length = text.partition(b"/")
-    family, address = packed(plain)
+    family, address = _packed(plain)
     bits = int(length)
     attributes = nl.attribute(nl.IFA_LOCAL, address) + nl.attribute(nl.IFA_ADDRESS, address)
     flags = 0
@@ -99,31 +110,18 @@ def _address(text: bytes) -> tuple[bytes, bytes]:
     else:
         flags = nl.IFA_F_NODAD  # it is ours alone, and shall be there at once
     head = nl.IFADDR.pack(family, bits, flags, nl.RT_SCOPE_UNIVERSE, 0)
-    whole = nl.message(nl.RTM_NEWADDR, ACKNOWLEDGED, head, attributes)
-    at = nl.HEADER.size + nl.IFADDR.size
-    return whole[: at - 4], whole[at:]
-
-
-def _without_ipv6() -> tuple[bytes, bytes]:
-    """RTM_SETLINK, before and after the index. An address of the interface's own would be announced
-    to everybody on the bridge."""
-    mode = nl.attribute(nl.IFLA_INET6_ADDR_GEN_MODE, bytes([nl.IN6_ADDR_GEN_MODE_NONE]))
-    families = nl.attribute(nl.AF_INET6 | nl.NLA_F_NESTED, mode)
-    wanted = nl.attribute(nl.IFLA_AF_SPEC | nl.NLA_F_NESTED, families)
-    whole = nl.message(nl.RTM_SETLINK, nl.NLM_F_ACK, nl.ifinfo(), wanted)
-    at = nl.HEADER.size + 8
-    return whole[: at - 4], whole[at:]
+    return nl.message(nl.RTM_NEWADDR, ACKNOWLEDGED, head, attributes)
 
 
 def _route(gateway: bytes) -> Iterator[bytes]:
-    family, address = packed(gateway)
+    family, address = _packed(gateway)
     table, protocol = nl.RT_TABLE_MAIN, nl.RTPROT_BOOT
     yield nl.RTMSG.pack(family, 0, 0, 0, table, protocol, nl.RT_SCOPE_UNIVERSE, nl.RTN_UNICAST, 0)
     yield nl.attribute(nl.RTA_GATEWAY, address)
 
 
 def _called(interface: Interface, address: bytes) -> str:
-    return f"{interface.name.decode()} {packed(address.partition(b'/')[0])[0]}"
+    return f"{interface.name.decode()} {_packed(address.partition(b'/')[0])[0]}"
 
 
 def blanks(mounts: Iterable[Mount], interfaces: Iterable[Interface]) -> dict[str, bytes]:
@@ -131,7 +129,7 @@ def blanks(mounts: Iterable[Mount], interfaces: Iterable[Interface]) -> dict[str
     found = {mount.target.decode(): mount.content for mount in mounts if isinstance(mount, Text)}
     for interface in interfaces:
         for address in interface.addresses:
-            found[_called(interface, address)] = _address(address)[1]
+            found[_called(interface, address)] = nl.around_index(_address(address))[1]
     return found
 
 

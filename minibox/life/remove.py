@@ -8,7 +8,7 @@ import time
 
 from minibox import resident
 from minibox.directory import SHORT, Damaged, is_there
-from minibox.errors import SpecError, StateError
+from minibox.errors import NoSuchContainer, SpecError, StateError
 from minibox.life.create import journal
 from minibox.life.start import start_locked
 from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked, withdraw
@@ -54,7 +54,7 @@ def remove(container: Resident, *, force: bool = False) -> None:
 
 def _remove(container: Resident, name: str, force: bool) -> None:
     if not is_there(container.directory.path):
-        raise StateError(f"{name}: no such container")
+        raise NoSuchContainer(name)
     if force:
         _end_by_force(container, name)
         if not is_there(container.directory.path):
@@ -130,6 +130,8 @@ def gc(store: Store) -> Iterator[str]:
     for container in resident.residents(store):
         try:
             yield from _sweep(container)
+        except NoSuchContainer:
+            pass  # somebody else has removed it
         except StateError as error:
             yield f"left alone: {error}"
     if not is_there(store.root):

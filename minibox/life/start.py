@@ -114,8 +114,7 @@ def _go(
             going.commit()
         except BaseException:
             going.undo()
-            _put_back(directory, before)
-            directory.remove(record(number))
+            _put_back(container, before, number)
             raise
         finally:
             if show and going.is_launched:
@@ -125,15 +124,20 @@ def _go(
         os.close(place)
 
 
-def _put_back(directory: Directory, before: Data | None) -> None:
-    """run.json as it was: the monitor may have died between being told and answering."""
+def _put_back(container: Resident, before: Data | None, number: int) -> None:
+    """The files as they were. The monitor may have died between being told to commit and answering;
+    or it has answered, and we could not hear it: then it lives, and must not."""
+    directory = container.directory
     try:
-        if before is None:
-            directory.remove("run.json")
-        elif directory.read("run.json") != before:
-            directory.write("run.json", before)
-    except StateError:
-        pass  # why the start has failed is what is to be said
+        if directory.read("run.json") != before:
+            container.end_monitor()
+            if before is None:
+                directory.remove("run.json")
+            else:
+                directory.write("run.json", before)
+        directory.remove(record(number))
+    except (StateError, OSError):
+        pass  # why the start has failed is what is to be said; run.json tells what lives
 
 
 def _wiring(container: Resident, say: Callable[[str], object]) -> Wiring | None:

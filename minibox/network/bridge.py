@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from errno import ENODEV
 
-from minibox.errors import SetupError, StateError
+from minibox.errors import SetupError
 from minibox.netlink import AF_INET, AF_INET6
-from minibox.network.config import DEFAULT, Network, Networks
+from minibox.network.config import DEFAULT, Network, Networks, no_such
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from minibox.resources.links import Link, Links
 
-FORWARDING = {
-    AF_INET: "/proc/sys/net/ipv4/ip_forward",
-    AF_INET6: "/proc/sys/net/ipv6/conf/all/forwarding",
-}
+FORWARDING = {AF_INET: "net/ipv4/ip_forward", AF_INET6: "net/ipv6/conf/all/forwarding"}
 
 
 def ensure(
@@ -32,7 +29,7 @@ def ensure(
     network = networks.find(name)
     if network is None:
         if name != DEFAULT:
-            raise StateError(f"{name}: no such network\n  hint: minibox network create {name}")
+            raise no_such(name)
         from minibox.network import manage
 
         network = manage.create_default(networks)
@@ -50,15 +47,15 @@ def ensure(
 
 def _is_ready(network: Network) -> bool:
     """Does the host forward what the network needs?"""
-    return network.internal or all(_forwards(one.family) for one in network.ranges())
+    return network.internal or all(forwards(one.family) for one in network.subnets)
 
 
-def _forwards(family: int) -> bool:
+def forwards(family: int) -> bool:
     try:
-        fd = os.open(FORWARDING[family], os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/sys/{FORWARDING[family]}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return os.read(fd, 1) == b"1"
+        return os.read(fd, 1) > b"0"
     finally:
         os.close(fd)

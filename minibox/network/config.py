@@ -33,14 +33,15 @@ class Network(Record):
     name: str
     driver: str
     interface: str
-    subnets: tuple[str, ...]
+    subnets: tuple[Subnet, ...]
     gateways: tuple[str, ...]
     mtu: int
     internal: bool
     created: int
 
-    def ranges(self) -> tuple[Subnet, ...]:
-        return tuple(Subnet.parse("network", text) for text in self.subnets)
+
+def no_such(name: str) -> StateError:
+    return StateError(f"{name}: no such network\n  hint: minibox network create {name}")
 
 
 class Networks:
@@ -54,7 +55,7 @@ class Networks:
         return f"{self._top}/{name}"
 
     def lock(self, name: str) -> Lock:
-        return Lock(f"{self.path(name)}/lock", f"network {name}", f"{name}: no such network")
+        return Lock(f"{self.path(name)}/lock", f"network {name}", no_such(name))
 
     def names(self) -> list[str]:
         """StateError."""
@@ -81,7 +82,7 @@ class Networks:
         """The same; StateError when there is none."""
         found = self.find(name)
         if found is None:
-            raise StateError(f"{name}: no such network")
+            raise no_such(name)
         return found
 
     def write(self, network: Network) -> None:
@@ -120,7 +121,7 @@ def _text(network: Network) -> str:
     rows = {
         "driver": network.driver,
         "interface": network.interface,
-        "subnets": " ".join(network.subnets),
+        "subnets": " ".join(map(str, network.subnets)),
         "gateways": " ".join(network.gateways),
         "mtu": str(network.mtu),
         "internal": "yes" if network.internal else "no",
@@ -137,16 +138,12 @@ def _parse(name: str, text: str) -> Network:
         name=name,
         driver=found["driver"],
         interface=found["interface"],
-        subnets=tuple(found["subnets"].split()),
+        subnets=tuple(Subnet.parse("network", one) for one in found["subnets"].split()),
         gateways=tuple(found["gateways"].split()),
         mtu=int(found["mtu"]),
         internal={"yes": True, "no": False}[found["internal"]],
         created=int(found["created"]),
     )
-    network.ranges()
     if network.driver not in DRIVERS or not network.interface or not network.subnets:
         raise ValueError
     return network
-
-
-__all__ = ["DEFAULT", "DRIVERS", "MODES", "MTU", "Network", "Networks"]

@@ -18,6 +18,7 @@ from pyroute2.netlink.nfnetlink import nftsocket as nft
 
 from minibox import netlink as nl
 from minibox.errors import SetupError
+from minibox.network.subnet import Subnet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minibox.network.config import Network
-    from minibox.network.subnet import Subnet
 
     Expression = dict[str, Any]
     Elements = list[tuple[str, bytes, bytes]]  # map, key, value
@@ -39,7 +39,7 @@ INET = 1  # NFPROTO_INET
 PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
 ANY, AT = "ports", "ports-at"  # the maps: by port alone, and by address and port
 # Registers of 32 bits; a key of several fields lies in a row of them.
-FIRST, SECOND, THIRD = 8, 9, 10
+FIRST, SECOND = 8, 9
 EQ, NEQ = 0, 1
 L4PROTO, NFPROTO, IIFNAME, OIFNAME, OIFGROUP = 16, 15, 6, 7, 22
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
@@ -61,7 +61,7 @@ LARGEST_REPLY = 1 << 16
 
 
 def _expression(name: str, **attributes: object) -> Expression:
-    prefix = f"NFTA_{'NG' if name == 'numgen' else name.upper()}_"
+    prefix = f"NFTA_{name.upper()}_"
     pairs = [(prefix + key.upper(), value) for key, value in attributes.items()]
     return {"attrs": [("NFTA_EXPR_NAME", name), ("NFTA_EXPR_DATA", {"attrs": pairs})]}
 
@@ -131,7 +131,7 @@ def _was_published() -> list[Expression]:
 
 def _rules(network: Network) -> Iterator[tuple[str, list[Expression]]]:
     """The chain, and what is in it."""
-    bridge, ranges = network.interface, network.ranges()
+    bridge, ranges = network.interface, network.subnets
     local = [
         _expression("fib", dreg=FIRST, result=FIB_ADDRTYPE, flags=FIB_DADDR),
         _compare(struct.pack("=I", RTN_LOCAL)),
@@ -148,8 +148,6 @@ def _rules(network: Network) -> Iterator[tuple[str, list[Expression]]]:
         hairpin = [*_interface(OIFNAME, bridge), *_was_published()]
         yield "postrouting", [*inside, *hairpin, _masquerade()]
     if any(subnet.family == nl.AF_INET for subnet in ranges):
-        from minibox.network.subnet import Subnet
-
         loopback = Subnet.parse("", "127.0.0.0/8")
         # From the host's own 127.0.0.1; and nobody else reaches that (CVE-2020-8558).
         leaves = _interface(OIFNAME, bridge)
@@ -167,14 +165,13 @@ def _translated(family: int) -> Iterator[tuple[str, list[Expression]]]:
     """Published ports: first those of one address of the host's, then those of all."""
     offset, length = DADDR[family]
     after = FIRST + length // 4  # the register behind an address
-    port = [_payload(TRANSPORT_HEADER, 2, 2, after + 1)]
     yield (
         "publish",
         [
             *_family(family),
             _payload(NETWORK_HEADER, offset, length),
             _meta(L4PROTO, after),
-            *port,
+            _payload(TRANSPORT_HEADER, 2, 2, after + 1),
             *_mapped(_map(AT, family), family, after),
         ],
     )
@@ -280,7 +277,7 @@ def _rule(table: str, chain: str, expressions: list[Expression]) -> bytes:
 def _whole(network: Network) -> Iterator[bytes]:
     table = network.interface
     yield _table(NEWTABLE, table, nl.NLM_F_CREATE)
-    for number, family in enumerate(sorted({one.family for one in network.ranges()})):
+    for number, family in enumerate(sorted({one.family for one in network.subnets})):
         address = T_IPV4 if family == nl.AF_INET else T_IPV6
         at = (address, T_PROTOCOL, T_PORT)
         yield _set(table, _map(ANY, family), 2 * number + 1, at[1:], family)

@@ -38,7 +38,7 @@ class Leases:
 
     def _reserved(self) -> set[int]:
         """The gateway's; the first is the network's own, the last IPv4's broadcast."""
-        ranges = self._network.ranges()
+        ranges = self._network.subnets
         found = {0, min(one.size for one in ranges) - 1}
         for gateway in self._network.gateways:
             found |= {one.number(gateway) for one in ranges}
@@ -50,7 +50,7 @@ class Leases:
         with self._networks.lock(self._network.name):
             if wanted is not None:
                 return self._exactly(holder, wanted)
-            size = min(one.size for one in self._network.ranges())
+            size = min(one.size for one in self._network.subnets)
             last = read_link(f"{self._path}/last")
             start = int(last) if last.isdigit() else 0
             for step in range(1, min(size, 1 << 20) + 1):
@@ -62,7 +62,7 @@ class Leases:
 
     def preview(self) -> int:
         """What take would try first."""
-        size = min(one.size for one in self._network.ranges())
+        size = min(one.size for one in self._network.subnets)
         last = read_link(f"{self._path}/last")
         number = (int(last) if last.isdigit() else 0) + 1
         while number % size in self._taken:
@@ -70,7 +70,7 @@ class Leases:
         return number % size
 
     def _exactly(self, holder: str, wanted: str) -> int:
-        number = max(one.number(wanted) for one in self._network.ranges())
+        number = max(one.number(wanted) for one in self._network.subnets)
         if number < 0 or number in self._taken:
             raise StateError(f"network {self._network.name}: {wanted} cannot be given to anybody")
         if not self._lease(number, holder):

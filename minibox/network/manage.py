@@ -8,7 +8,7 @@ import time
 from minibox.errors import SpecError, StateError
 from minibox.netlink import AF_INET, AF_INET6
 from minibox.network import setup
-from minibox.network.config import DEFAULT, DRIVERS, MODES, MTU, Network, Networks
+from minibox.network.config import DEFAULT, DRIVERS, MODES, MTU, Network, Networks, no_such
 from minibox.network.leases import Leases, is_held
 from minibox.network.subnet import FAMILIES, Subnet
 from minibox.store import Store, is_name
@@ -57,7 +57,7 @@ def create(
             name=name,
             driver=driver,
             interface=parent or networks.bridge_name(name),
-            subnets=tuple(str(one) for one in ranges),
+            subnets=tuple(ranges),
             gateways=tuple(_gateway(one, gateways) for one in ranges),
             mtu=mtu,
             internal=internal,
@@ -75,19 +75,23 @@ def create_default(networks: Networks) -> Network:
     with store.lock():
         found = networks.find(DEFAULT)
         if found is None:
-            subnet = _free(FIRST, _taken(networks))
-            found = Network(
-                name=DEFAULT,
-                driver="bridge",
-                interface=networks.bridge_name(DEFAULT),
-                subnets=(str(subnet),),
-                gateways=(subnet.address(1),),
-                mtu=MTU,
-                internal=False,
-                created=time.time_ns(),
-            )
+            found = default(networks, _free(FIRST, _taken(networks)))
             networks.write(found)
     return found
+
+
+def default(networks: Networks, subnet: Subnet) -> Network:
+    """What the network that nobody has made is like."""
+    return Network(
+        name=DEFAULT,
+        driver="bridge",
+        interface=networks.bridge_name(DEFAULT),
+        subnets=(subnet,),
+        gateways=(subnet.address(1),),
+        mtu=MTU,
+        internal=False,
+        created=time.time_ns(),
+    )
 
 
 def _check_name(name: str) -> None:
@@ -113,7 +117,7 @@ def _taken(networks: Networks) -> list[Subnet]:
     found = setup.routes()
     for name in networks.names():
         network = networks.find(name)
-        found += network.ranges() if network else ()
+        found += network.subnets if network else ()
     return found
 
 
@@ -147,16 +151,18 @@ def _gateway(subnet: Subnet, gateways: Sequence[str]) -> str:
 
 def _check_gateways(network: Network, gateways: Sequence[str]) -> None:
     for gateway in gateways:
-        numbers = [(one, one.number(gateway)) for one in network.ranges()]
+        numbers = [(one, one.number(gateway)) for one in network.subnets]
         if not any(0 < number < one.size - 1 for one, number in numbers):
-            raise SpecError("--gateway", f"{gateway} is no address in {', '.join(network.subnets)}")
+            raise SpecError(
+                "--gateway", f"{gateway} is no address in {', '.join(map(str, network.subnets))}"
+            )
 
 
 def remove(networks: Networks, name: str) -> None:
     """The network, its bridge and its rules. StateError while a container is plugged in."""
     store = Store(networks.root)
     if not networks.is_there(name):
-        raise StateError(f"{name}: no such network")
+        raise no_such(name)
     with store.lock():
         try:
             network = networks.find(name)
@@ -177,4 +183,4 @@ def members(networks: Networks, network: Network) -> Iterator[tuple[str, str]]:
     for number, holder in Leases(networks, network).all():
         if is_held(networks.root, holder):
             whose = f"process {holder.partition(':')[0]}" if ":" in holder else holder[:12]
-            yield network.ranges()[0].address(number), whose
+            yield network.subnets[0].address(number), whose

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 
-from minibox.directory import listed, said
+from minibox.directory import discard, listed, said
 from minibox.network import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from minibox.network.subnet import Subnet
 
@@ -66,7 +66,7 @@ class Neighbours:
 
     def _link(self, path: str, beside: str) -> None:
         try:
-            _unlink(beside)
+            discard(beside)
             os.link(path, beside)
         except OSError as error:
             raise said(error, beside) from None
@@ -78,7 +78,7 @@ class Neighbours:
         text += "".join(f"{row}\n" for row in others)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            _unlink(path)  # of who had the lease before
+            discard(path)  # of who had the lease before
             fd = os.open(path, flags, 0o644)
             try:
                 os.fchmod(fd, 0o644)
@@ -91,7 +91,7 @@ class Neighbours:
 
     def forget(self, number: int, addresses: Sequence[str]) -> None:
         """Take back what introduce has told. StateError."""
-        _unlink(self.file(number))
+        discard(self.file(number))
         self._strike(addresses)
 
     def _strike(self, addresses: Sequence[str]) -> None:
@@ -106,9 +106,14 @@ class Neighbours:
         ]
 
 
-def _unlink(path: str) -> None:
+def _change(path: str, flags: int, change: Callable[[int], object]) -> None:
+    """Call `change` with the open file, if it is there. StateError."""
     try:
-        os.unlink(path)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            change(fd)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -116,32 +121,17 @@ def _unlink(path: str) -> None:
 
 
 def _append(path: str, text: str) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise said(error, path) from None
+    _change(path, os.O_WRONLY | os.O_APPEND, lambda fd: os.write(fd, text.encode()))
 
 
 def _strike(path: str, addresses: Sequence[str]) -> None:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            data = os.read(fd, LARGEST)
-            start = data.find(f"\n{MARK}\n".encode()) + 1
-            for where in addresses:
-                at = data.find(f"\n{naming.padded(where)} ".encode(), start)
-                while at >= 0:
-                    os.pwrite(fd, b"#", at + 1)
-                    at = data.find(f"\n{naming.padded(where)} ".encode(), at + 1)
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise said(error, path) from None
+    def strike(fd: int) -> None:
+        data = os.read(fd, LARGEST)
+        start = data.find(f"\n{MARK}\n".encode()) + 1
+        for where in addresses:
+            at = data.find(f"\n{naming.padded(where)} ".encode(), start)
+            while at >= 0:
+                os.pwrite(fd, b"#", at + 1)
+                at = data.find(f"\n{naming.padded(where)} ".encode(), at + 1)
+
+    _change(path, os.O_RDWR, strike)

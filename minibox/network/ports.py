@@ -27,19 +27,19 @@ class Port(Record):
         """Can it lead to this address of the container's?"""
         return self.host is None or (":" in self.host) == (":" in where)
 
+    def meets(self, other: Port) -> bool:
+        """Would both be the same port of the host's?"""
+        same = (self.host_port, self.protocol) == (other.host_port, other.protocol)
+        return same and (self.host is None or other.host is None or self.host == other.host)
+
 
 def ports(texts: Iterable[str]) -> list[Port]:
     """SpecError; also for a port of the host's that is given twice."""
     found = [port for text in texts for port in _parse(text)]
     for k, port in enumerate(found):
-        if any(_meet(port, other) for other in found[:k]):
+        if any(port.meets(other) for other in found[:k]):
             raise SpecError("--publish", f"port {port.host_port} is given twice")
     return found
-
-
-def _meet(a: Port, b: Port) -> bool:
-    same = (a.host_port, a.protocol) == (b.host_port, b.protocol)
-    return same and (a.host is None or b.host is None or a.host == b.host)
 
 
 def _parse(text: str) -> list[Port]:

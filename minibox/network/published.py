@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from errno import EEXIST
 
-from minibox.directory import Lock, listed, said
+from minibox.directory import Lock, discard, listed, said
 from minibox.errors import SetupError, StateError
 from minibox.network.leases import is_held
 from minibox.network.ports import Port
@@ -67,7 +67,7 @@ class Published:
     def _check_free(self, port: Port, ours: str) -> None:
         for name in self._names():
             other = _parse(name)
-            if other is None or not _meet(port, other):
+            if other is None or not port.meets(other):
                 continue
             holder = read_link(f"{self._path}/{name}").partition(" ")[0]
             if holder and holder != ours and is_held(self._networks.root, holder):
@@ -103,12 +103,7 @@ class Published:
             with firewall.Rules() as rules:
                 if rules.is_there(network.interface):
                     rules.withdraw(network, _elements(whole, tuple(words[3:])))
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise said(error, path) from None
+        discard(path)
 
     def of(self, holder: str) -> list[Port]:
         """What a container has."""
@@ -139,11 +134,6 @@ def _parse(name: str) -> Port | None:
     protocol, _, rest = name.partition("-")
     number, _, host = rest.partition("-")
     return Port(host or None, int(number), 0, protocol) if number.isdigit() else None
-
-
-def _meet(a: Port, b: Port) -> bool:
-    same = (a.host_port, a.protocol) == (b.host_port, b.protocol)
-    return same and (a.host is None or b.host is None or a.host == b.host)
 
 
 def _elements(port: Port, addresses: tuple[str, ...]) -> list[tuple[str, bytes, bytes]]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from minibox.request import Options
 
 HANDLE = 0x10000  # 1:
-INDEX_AT = 20  # of the interface in struct tcmsg, behind the message's header
 UNITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 MOST_RATE = 32 * 10**9  # a netem or tbf counts bytes a second in 32 bits
 MOST_LATENCY = 60.0

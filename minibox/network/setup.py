@@ -12,8 +12,9 @@ from threading import Thread
 from pyroute2 import IPRoute, NetlinkError
 
 from minibox.errors import SetupError
-from minibox.netlink import AF_INET, AF_INET6
+from minibox.netlink import AF_INET6
 from minibox.network import firewall
+from minibox.network.bridge import FORWARDING, forwards
 from minibox.network.subnet import FAMILIES, Subnet
 
 TYPE_CHECKING = False
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
-
-FORWARDING = {AF_INET: "net/ipv4/ip_forward", AF_INET6: "net/ipv6/conf/all/forwarding"}
 
 
 def _apart(work: Callable[P, T]) -> Callable[P, T]:
@@ -85,10 +84,10 @@ def make(network: Network, say: Callable[[str], object]) -> None:
             index = rtnetlink.link_lookup(ifname=name)[0]
             # Of its own: otherwise it would change with whoever is plugged in.
             rtnetlink.link("set", index=index, mtu=network.mtu, address=_mac(network))
-            for subnet, gateway in zip(network.ranges(), network.gateways, strict=True):
+            for subnet, gateway in zip(network.subnets, network.gateways, strict=True):
                 _address(rtnetlink, index, gateway, subnet)
             if not network.internal:
-                for subnet in network.ranges():
+                for subnet in network.subnets:
                     forward(subnet.family, say)
             with firewall.Rules() as rules:
                 rules.make(network)
@@ -110,20 +109,17 @@ def _address(rtnetlink: IPRoute, index: int, gateway: str, subnet: Subnet) -> No
 
 def forward(family: int, say: Callable[[str], object]) -> None:
     """Let the host pass packets on, and say so. OSError."""
+    if forwards(family):
+        return
     name = FORWARDING[family]
-    with open(f"/proc/sys/{name}", encoding="ascii") as file:
-        if file.read().strip() != "0":
-            return
     sysctl(name, "1")
     say(f"{name.replace('/', '.')} was 0 and is 1 now: containers reach out through this host")
 
 
 def sysctl(name: str, value: str) -> None:
-    """OSError."""
-    with open(f"/proc/sys/{name}", "r+", encoding="ascii") as file:
-        if file.read().strip() != value:
-            file.seek(0)
-            file.write(value)
+    """Set one of the host's. OSError."""
+    with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+        file.write(value)
 
 
 @_apart
@@ -147,7 +143,7 @@ def _failed(error: Exception, what: str) -> SetupError:
 
 
 def _mac(network: Network) -> str:
-    subnet, gateway = network.ranges()[0], network.gateways[0]
+    subnet, gateway = network.subnets[0], network.gateways[0]
     number = subnet.base + subnet.number(gateway)
     return ":".join(
         f"{byte:02x}" for byte in b"\x02\x42" + (number & 0xFFFFFFFF).to_bytes(4, "big")

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from _socket import inet_ntop, inet_pton
+from _socket import inet_ntop
 
 from minibox.errors import SpecError
-from minibox.netlink import AF_INET, AF_INET6
+from minibox.netlink import AF_INET, AF_INET6, packed
 
 FAMILIES = {AF_INET: 32, AF_INET6: 128}
 
@@ -65,8 +65,8 @@ class Subnet:
 
 def address(option: str, text: str) -> tuple[int, int]:
     """The family of an address, and the address as a number. SpecError."""
-    family = AF_INET6 if ":" in text else AF_INET
     try:
-        return family, int.from_bytes(inet_pton(family, text), "big")
-    except (OSError, ValueError):
-        raise SpecError(option, f"{text!r} is no address") from None
+        family, data = packed(text)
+    except ValueError as error:
+        raise SpecError(option, str(error)) from None
+    return family, int.from_bytes(data, "big")

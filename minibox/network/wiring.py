@@ -18,10 +18,11 @@ from minibox.directory import is_there
 from minibox.errors import MiniboxError, SpecError, StateError, Unsupported
 from minibox.network import naming
 from minibox.network.bridge import ensure
-from minibox.network.config import DEFAULT, Network, Networks
+from minibox.network.config import DEFAULT, Network, Networks, no_such
 from minibox.network.leases import Leases, holder_of_process
 from minibox.network.neighbours import Neighbours
 from minibox.network.ports import Port, ports
+from minibox.network.subnet import Subnet
 from minibox.request import Wired
 from minibox.resident import Resident, has_ended
 from minibox.resources.links import Links
@@ -60,11 +61,11 @@ class Wire:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return tuple(one.address(self.number) for one in self.network.ranges())
+        return tuple(one.address(self.number) for one in self.network.subnets)
 
     def interface(self, index: int, number: int) -> Interface:
         """As it is inside, with the number-th addresses."""
-        ranges = self.network.ranges()
+        ranges = self.network.subnets
         gateways = () if self.network.internal or index else self.network.gateways
         return Interface(
             name=b"eth%d" % index,
@@ -76,6 +77,17 @@ class Wire:
             queue=self.queue,
             discipline=self.discipline,
         )
+
+    def told(self, index: int) -> dict[str, object]:
+        """For run.json."""
+        interface = self.interface(index, self.number)
+        return {
+            "name": self.network.name,
+            "interface": self.name,
+            "addresses": [item.decode() for item in interface.addresses],
+            "gateways": list(self.network.gateways),
+            "mac": ":".join(f"{byte:02x}" for byte in interface.mac),
+        }
 
 
 class Wiring:
@@ -105,7 +117,7 @@ class Wiring:
         options = self.options
         numbers = [wire.number if is_own else 0 for wire in self.wires]
         named = zip(self.wires, numbers, strict=True)
-        own = [(wire.network.ranges()[0].address(number), self._names()) for wire, number in named]
+        own = [(wire.network.subnets[0].address(number), self._names()) for wire, number in named]
         dns = naming.resolv_conf(options.get("dns") or (), reaches_loopback=False)
         return Wired(
             tuple(wire.interface(k, numbers[k]) for k, wire in enumerate(self.wires)),
@@ -154,10 +166,9 @@ class Wiring:
     def _join_container(self) -> None:
         """--net container:NAME: its network namespace, by a file that no other can take the place
         of. StateError."""
-        mode = request.nets(self.options)[0]
-        if not mode.startswith("container:"):
+        resident = self._other()
+        if resident is None:
             return
-        resident = Resident.find(Store(self._networks.root), mode.removeprefix("container:"))
         state = resident.state()
         pidfd = resident.open_pidfd(state)
         try:
@@ -171,6 +182,11 @@ class Wiring:
         path = f"ns:/proc/self/fd/{self._joined}"
         self.options = {**self.options, "net": path}
 
+    def _other(self) -> Resident | None:
+        """The container of --net container:NAME. StateError."""
+        mode, _, name = request.nets(self.options)[0].partition(":")
+        return Resident.find(Store(self._networks.root), name) if mode == "container" else None
+
     def preview(self) -> None:
         """The same for who only wants to see the plan: nothing is leased or made."""
         self._join_container()
@@ -178,10 +194,10 @@ class Wiring:
             network = self._networks.find(name)
             if network is None:
                 if name != DEFAULT:
-                    raise StateError(f"{name}: no such network")
-                network = Network(
-                    name, "bridge", "minibox0", ("10.66.0.0/16",), ("10.66.0.1",), 1500, False, 0
-                )
+                    raise no_such(name)
+                from minibox.network import manage
+
+                network = manage.default(self._networks, Subnet.parse("subnet", manage.FIRST[0]))
             number = Leases(self._networks, network).preview()
             self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}", self._queue))
 
@@ -229,7 +245,7 @@ class Wiring:
                 self._neighbours(wire).introduce(wire.number, told, self._hosts)
 
     def _neighbours(self, wire: Wire) -> Neighbours:
-        return Neighbours(self._networks.path(wire.network.name), wire.network.ranges())
+        return Neighbours(self._networks.path(wire.network.name), wire.network.subnets)
 
     def _publish(self) -> None:
         wire = next((wire for wire in self.wires if not wire.network.internal), None)
@@ -245,8 +261,7 @@ class Wiring:
         for name in self._names_of:
             if name != DEFAULT:
                 self._networks.get(name)
-        if not self._names_of:
-            Resident.find(Store(self._networks.root), request.nets(self.options)[0][10:])
+        self._other()
         if self.ports and not self._names_of:
             raise SpecError("--publish", "the other container's ports are its own")
 
@@ -286,17 +301,7 @@ class Wiring:
 
     def told(self) -> dict[str, object]:
         """For run.json."""
-        found = [
-            {
-                "name": wire.network.name,
-                "interface": wire.name,
-                "addresses": [item.decode() for item in wire.interface(k, wire.number).addresses],
-                "gateways": list(wire.network.gateways),
-                "mac": ":".join(f"{byte:02x}" for byte in wire.interface(k, wire.number).mac),
-            }
-            for k, wire in enumerate(self.wires)
-        ]
-        return {"networks": found}
+        return {"networks": [wire.told(k) for k, wire in enumerate(self.wires)]}
 
 
 def _queue(options: Options) -> tuple[str, bytes] | None:
@@ -319,8 +324,8 @@ def withdraw(root: str, id_: str, run: Data) -> None:
         network = networks.find(one["name"]) if one["name"] != DEFAULT else None
         addresses = [text.partition("/")[0] for text in one["addresses"]]
         if network and addresses:
-            number = network.ranges()[0].number(addresses[0])
-            neighbours = Neighbours(networks.path(network.name), network.ranges())
+            number = network.subnets[0].number(addresses[0])
+            neighbours = Neighbours(networks.path(network.name), network.subnets)
             with networks.lock(network.name):
                 holders = dict(Leases(networks, network).all())
                 if holders.get(number, id_) == id_:  # else somebody has it already
@@ -340,9 +345,9 @@ def sweep(root: str) -> Iterator[str]:
         leases = Leases(networks, network)
         for number in leases.sweep():
             yield f"{networks.path(name)}/leases/{number}"
-        neighbours = Neighbours(networks.path(name), network.ranges())
+        neighbours = Neighbours(networks.path(name), network.subnets)
         with networks.lock(name):
             for number in neighbours.stale(number for number, _ in leases.all()):
-                addresses = [one.address(number) for one in network.ranges()]
+                addresses = [one.address(number) for one in network.subnets]
                 neighbours.forget(number, addresses)
                 yield neighbours.file(number)

@@ -114,9 +114,9 @@ class Links:
         port = self.find(name)
         if port is None:
             raise OSError(ENODEV, os.strerror(ENODEV))
-        at = nl.HEADER.size + 8
+        head, tail = nl.around_index(queue)
         try:
-            self._ask(queue[: at - 4] + port.index.to_bytes(4, sys.byteorder) + queue[at:])
+            self._ask(head + port.index.to_bytes(4, sys.byteorder) + tail)
         except OSError as error:
             reason = f"this kernel has no {discipline}" if error.errno == ENOENT else ""
             what = "set --latency, --loss or --rate"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from minibox import life
 from minibox.cli import containers, quick, shown
 from minibox.cli.verbs import VERBS
-from minibox.errors import StateError
+from minibox.errors import NoSuchContainer, StateError
 from minibox.resident import Resident, residents
 from minibox.store import Store
 
@@ -224,7 +225,11 @@ class Box:
 
     def names(self):
         """Of all containers."""
-        return {resident.name for resident in residents(Store(str(self.root)))}
+        found = set()
+        for resident in residents(Store(str(self.root))):
+            with contextlib.suppress(NoSuchContainer):  # it goes while we look
+                found.add(resident.name)
+        return found
 
     def files(self, name="c"):
         """Its directory."""

@@ -74,6 +74,7 @@ def test_of_many_rm_one_removes(box, at_once, options):
 def test_of_many_rm_of_all_each_container_goes_once(box, at_once, rootfs):
     ids = {box.do("create", rootfs, "/bin/true") for _ in range(8)}
     done = at_once([("rm", "-af")] * 6)
+    assert [(one.returncode, one.stderr) for one in done] == [(0, b"")] * 6
     said = [word for one in done for word in one.stdout.decode().split()]
     assert set(said) == ids
     assert len(said) == len(ids)

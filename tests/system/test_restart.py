@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -158,6 +159,25 @@ def test_in_between_it_is_restarting(box, counted, until):
 # What wins over them.
 
 
+@pytest.fixture
+def at_its_end(box, until):
+    """While this lasts, the container's monitor is the command that follows its end, and waits for
+    the lock. Gives its pid."""
+
+    @contextlib.contextmanager
+    def held():
+        lock = os.open(box.files() / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            assert try_lock(lock)
+            monitor = box.resident().directory.read("run.json")["monitor"]
+            until(lambda: Path(f"/proc/{monitor}/comm").read_text() != "minibox-monitor\n")
+            yield monitor
+        finally:
+            os.close(lock)
+
+    return held
+
+
 @pytest.mark.parametrize(
     ("words", "policy"),
     [
@@ -198,16 +218,11 @@ def test_one_that_waits_for_its_restart_is_not_restarted(box, counted, until, at
 
 
 @pytest.mark.parametrize("words", [("stop", "c"), ("rm", "-f", "c"), ("rm", "c")])
-def test_no_end_is_too_late_for_a_stop(box, counted, until, words):
+def test_no_end_is_too_late_for_a_stop(box, counted, at_its_end, until, words):
     """The monitor has become the command that starts anew, and has not come to it."""
     counted("test $(wc -l < /mnt/count) = 1 || exec sleep 1000; exit 3", "--restart", "always")
-    directory = box.files()
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    assert try_lock(lock)
-    monitor = box.resident().directory.read("run.json")["monitor"]
-    until(lambda: Path(f"/proc/{monitor}/comm").read_text() != "minibox-monitor\n")
-    os.kill(monitor, signal.SIGSTOP)
-    os.close(lock)
+    with at_its_end() as monitor:
+        os.kill(monitor, signal.SIGSTOP)
     try:
         done = box(*words)
     finally:
@@ -220,15 +235,11 @@ def test_no_end_is_too_late_for_a_stop(box, counted, until, words):
         assert words == ("rm", "c")  # which may say that it is about to run
 
 
-def test_rm_by_force_waits_for_nobody_who_waits_for_it(box, counted, until):
+def test_rm_by_force_waits_for_nobody_who_waits_for_it(box, counted, at_its_end):
     """The monitor has become the command that would see that there is nothing to be done."""
     counted("exit 0", "--restart", "on-failure")
-    lock = os.open(box.files() / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    assert try_lock(lock)
-    monitor = box.resident().directory.read("run.json")["monitor"]
-    until(lambda: Path(f"/proc/{monitor}/comm").read_text() != "minibox-monitor\n")
-    os.kill(monitor, signal.SIGSTOP)
-    os.close(lock)
+    with at_its_end() as monitor:
+        os.kill(monitor, signal.SIGSTOP)
     try:
         done = box.finish(box.begin("rm", "-f", "c"), patience=3)
     finally:
@@ -236,15 +247,11 @@ def test_rm_by_force_waits_for_nobody_who_waits_for_it(box, counted, until):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_until_it_is_started_again_it_is_restarting(box, counted, until):
+def test_until_it_is_started_again_it_is_restarting(box, counted, at_its_end, until):
     """Also while the monitor has become the command that starts it anew."""
     counted("test $(wc -l < /mnt/count) = 1 || exec sleep 1000; exit 3", "--restart", "always")
-    lock = os.open(box.files() / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    assert try_lock(lock)
-    monitor = box.resident().directory.read("run.json")["monitor"]
-    until(lambda: Path(f"/proc/{monitor}/comm").read_text() != "minibox-monitor\n")
-    status = box.status()
-    os.close(lock)
+    with at_its_end():
+        status = box.status()
     until(lambda: counted.times() == 2)
     assert status == "restarting"
 

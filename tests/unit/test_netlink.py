@@ -66,7 +66,7 @@ def test_a_veth_pair():
 
 
 def test_an_address():
-    head, tail = network._address(b"10.66.0.2/16")
+    head, tail = nl.around_index(network._address(b"10.66.0.2/16"))
     theirs = made(
         ifaddrmsg, RTM_NEWADDR, FLAGS, family=2, prefixlen=16, index=5,
         attrs=[
@@ -79,7 +79,7 @@ def test_an_address():
 
 
 def test_an_address_of_ipv6():
-    head, tail = network._address(b"fd00::2/64")
+    head, tail = nl.around_index(network._address(b"fd00::2/64"))
     theirs = made(
         ifaddrmsg, RTM_NEWADDR, FLAGS, family=10, prefixlen=64, index=5, flags=2,
         attrs=[("IFA_LOCAL", "fd00::2"), ("IFA_ADDRESS", "fd00::2")],
