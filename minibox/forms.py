@@ -197,6 +197,36 @@ def hostname(option: str, text: str) -> bytes:
     return name
 
 
+def route(text: str) -> tuple[bytes, bytes]:
+    """`10.2.0.0/24=10.1.0.1`, or `default=10.1.0.1`: a subnet and its gateway."""
+    from minibox.netlink import packed
+
+    subnet, equals, gateway = text.partition("=")
+    if subnet == "default":
+        subnet = "::/0" if ":" in gateway else "0.0.0.0/0"
+    where, slash, bits = subnet.partition("/")
+    try:
+        family, address = packed(where)
+        is_right = family == packed(gateway)[0] and bool(slash and equals)
+        is_right = is_right and bits.isascii() and bits.isdigit() and int(bits) <= 8 * len(address)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise SpecError("--route", f"{text!r}: write SUBNET=GATEWAY or default=GATEWAY")
+    return subnet.encode(), gateway.encode()
+
+
+def sysctl(text: str) -> tuple[bytes, bytes]:
+    """`net.ipv4.ip_forward=1`: the name with dots, and what is written. A / in it is a / of the
+    path, as in sysctl(8): then the dots are those of an interface's name."""
+    name, equals, value = text.partition("=")
+    parts = name.split("/" if "/" in name else ".")
+    is_name = len(parts) > 1 and all(part.strip(".") and part.isprintable() for part in parts)
+    if not equals or not is_name or "\0" in value:
+        raise SpecError("--sysctl", f"{text!r}: write NAME=VALUE")
+    return "/".join(parts).encode(), os.fsencode(value)
+
+
 def variables(option: str, items: list[str]) -> dict[bytes, bytes | None]:
     """`NAME=VALUE`, or `NAME` alone (the caller's value, None here); the last of a name wins."""
     found: dict[bytes, bytes | None] = {}

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
         """What a container can be asked for; the command line's options have the same names.
 
         volumes, tmpfs, join, env: the texts of --volume, --tmpfs, --join, --env (env may be a
-        mapping). share: kinds of namespaces to leave out. net: "none", "host", "bridge", "ns:PATH",
-        "container:NAME" or the name of a network; several networks in a list. publish, dns,
-        add_host, network_alias: the texts of --publish and so on. userns: "auto" or "host".
-        boottime, monotonic: seconds; either makes a time namespace, as time does.
+        mapping). share: kinds of namespaces to leave out. net: "none", "host", "user", "bridge",
+        "ns:PATH", "container:NAME" or the name of a network; several networks in a list. publish,
+        dns, add_host, network_alias, route, sysctl: the texts of --publish and so on. userns:
+        "auto" or "host". boottime, monotonic: seconds; either makes a time namespace, as time does.
         """
 
         overlay: bool
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
         latency: str
         loss: str
         rate: str
+        route: Sequence[str]
+        sysctl: Sequence[str]
         userns: str
         hostname: str
         domainname: str
@@ -95,6 +97,8 @@ OPTIONS = frozenset(
         "latency",
         "loss",
         "rate",
+        "route",
+        "sysctl",
         "userns",
         "hostname",
         "domainname",
@@ -121,6 +125,7 @@ class Wired(Record):
 
     interfaces: tuple[Interface, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    routes: tuple[tuple[bytes, bytes], ...] = ()
 
 
 UNWIRED = Wired()
@@ -137,6 +142,9 @@ def build(
     """The Spec of a request. SpecError; the root file system and the volumes are looked at.
     wired: what a network brings with it."""
     namespaces, joined = _namespaces(options)
+    for word in ("publish", "route"):
+        if options.get(word) and not is_wired(options):
+            raise SpecError(f"--{word}", "it needs a network: --net bridge")
     has_root = _has_root(joined, options)
     root = _root(rootfs, options, host) if has_root else None
     user, home = _user(options.get("user"), root)
@@ -157,6 +165,8 @@ def build(
         gid_mappings=gids,
         mounts=(*_mounts(options), *wired.mounts) if has_root else (),
         interfaces=wired.interfaces,
+        routes=wired.routes,
+        sysctls=tuple(forms.sysctl(text) for text in options.get("sysctl") or ()),
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,
         init=bool(options.get("init")),
@@ -203,24 +213,29 @@ def nets(options: Options) -> tuple[str, ...]:
     if not found or not all(found):
         raise SpecError("--net", "a mode or the name of a network is needed")
     for text in found:
-        alone = text in ("none", "host", "user") or text.startswith(("ns:", "container:"))
-        if alone and len(found) > 1:
+        if _is_mode(text) and len(found) > 1:
             raise SpecError("--net", f"{text!r} does not go with others")
-        if found.count(text) > 1:
+        if sum(text.partition(":")[0] == other.partition(":")[0] for other in found) > 1:
             raise SpecError("--net", f"{text!r} is given twice")
     return found
 
 
 def networks(options: Options) -> tuple[str, ...]:
-    """The networks that --net names; none where it is a mode without."""
+    """The words of --net that name networks; none where it is a mode without."""
     found = nets(options)
-    alone = found[0] in ("none", "host", "user") or found[0].startswith(("ns:", "container:"))
-    return () if alone else found
+    return () if _is_mode(found[0]) else found
+
+
+def _is_mode(text: str) -> bool:
+    """Is it no network?"""
+    return text in ("none", "host", "user") or text.startswith(("ns:", "container:"))
 
 
 def is_wired(options: Options) -> bool:
     """Does somebody else have to say what there is behind --net?"""
-    return bool(networks(options)) or nets(options)[0].startswith("container:")
+    return bool(networks(options)) or (
+        nets(options)[0] == "user" or nets(options)[0].startswith("container:")
+    )
 
 
 def unwired(options: Options) -> Options:
@@ -268,7 +283,7 @@ def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
         raise SpecError("--userns", f"{userns!r} is none of auto, host")
     if modes == ("host",):
         shared.add("net")
-    if modes[0] == "user" or modes[0].startswith("container:"):
+    if modes[0].startswith("container:"):
         raise SpecError("--net", f"{modes[0]!r} is not known here")
     if modes[0].startswith("ns:"):
         joined += (forms.join("net=" + modes[0].removeprefix("ns:")),)

@@ -263,6 +263,7 @@ class Interface(Record):
     name: inside. addresses: with their prefix lengths, b"10.66.0.2/16" or b"fd00::2/64".
     gateways: where everything else goes, at most one of each family. mac: six bytes. mtu: bytes.
     queue: RTM_NEWQDISC for what leaves by it, without the interface's index; discipline: its kind.
+    is_ready: who plugs it in has set it up as well.
     """
 
     name: bytes = b"eth0"
@@ -272,6 +273,7 @@ class Interface(Record):
     mtu: int = 1500
     queue: bytes = b""
     discipline: str = ""
+    is_ready: bool = False
 
 
 class Spec(Record):
@@ -283,7 +285,8 @@ class Spec(Record):
     of fd 0, 1, 2 launch gives (the others are inherited).
     supervised: the container dies with the process that supervises it, which is the one that
     starts it, or its monitor. guest: not a container, but one more process in one: what it leaves
-    behind is the container's.
+    behind is the container's. routes: subnet and gateway, b"10.2.0.0/24", b"10.1.0.1"; a length of
+    0 is everywhere. sysctls: names and values, of namespaces that are new.
     """
 
     args: tuple[bytes, ...]
@@ -301,6 +304,8 @@ class Spec(Record):
     gid_mappings: tuple[IDMapping, ...] = ()
     mounts: tuple[Mount, ...] = DEFAULT_MOUNTS
     interfaces: tuple[Interface, ...] = ()
+    routes: tuple[tuple[bytes, bytes], ...] = ()
+    sysctls: tuple[tuple[bytes, bytes], ...] = ()
     time_offsets: TimeOffsets = TimeOffsets()
     terminal: Terminal | None = None
     redirected: tuple[int, ...] = ()

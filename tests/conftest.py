@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+# This machine's bridges, rules and sysctls are not the tests': networks have hosts of their own.
+os.environ["MINIBOX_NET"] = "none"
 REPOSITORY = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).with_name("minibox")
 PR_SET_CHILD_SUBREAPER = 36

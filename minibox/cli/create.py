@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from minibox import life
-from minibox.cli import containers
+from minibox.cli import containers, default_net
 from minibox.errors import SpecError
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ def create(values: Values) -> Resident:
     """The container of a command line."""
     if values.get("tty") and values.get("no_tty"):
         raise SpecError("--tty", "it contradicts --no-tty")
+    default_net.settle(values)
     containers.check_cidfile(values)
     options, wanted = containers.asked(values)
     rootfs, *args = values["args"]

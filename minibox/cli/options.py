@@ -79,9 +79,10 @@ CONTAINER = (
         ("--net", "--network"),
         "net",
         LIST,
-        "none: only lo; host: the host's; bridge or the name of a network, also several;"
-        " container:NAME and ns:PATH: another's.  [default: none]",
-        "MODE|NAME",
+        "bridge or the name of a network, also several; none: only lo; host: the host's; user: by"
+        " pasta; container:NAME and ns:PATH: another's.  [default: MINIBOX_NET, or bridge for root,"
+        " else user or none]",
+        "MODE|NAME[:ip=…]",
     ),
     Option(
         ("--publish", "-p"),
@@ -94,6 +95,14 @@ CONTAINER = (
     Option(("--latency",), "latency", VALUE, "Each packet comes so much later.", "20ms"),
     Option(("--loss",), "loss", VALUE, "So many packets never come.", "1%"),
     Option(("--rate",), "rate", VALUE, "No more than that comes through.", "10mbit"),
+    Option(("--route",), "route", LIST, "Where a subnet is reached by.", "SUBNET|default=GATEWAY"),
+    Option(
+        ("--sysctl",),
+        "sysctl",
+        LIST,
+        "Set net.… or kernel.shm… of the container's own.",
+        "NAME=VALUE",
+    ),
     Option(("--dns",), "dns", LIST, "A name server instead of the host's.", "ADDRESS"),
     Option(("--add-host",), "add_host", LIST, "A line of /etc/hosts.", "NAME:ADDRESS"),
     Option(

@@ -7,7 +7,7 @@ import os
 import sys
 
 from minibox import describe
-from minibox.cli import run
+from minibox.cli import default_net, run
 from minibox.compile import compile
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     terminals = tuple(fd for fd in range(3) if os.isatty(fd)) if values.get("tty") else ()
+    default_net.settle(values)
     wiring = run.networks(values)
     if wiring:
         wiring.preview()

@@ -8,6 +8,7 @@ import sys
 
 from minibox import core, foreground, forms, host, request
 from minibox import syscalls as sc
+from minibox.cli import default_net
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
 from minibox.numbers import NUMBERS
@@ -52,8 +53,6 @@ def networks(values: Values) -> Wiring | None:
     """What --net asks for, where it is more than a mode of the namespace."""
     options: Options = values  # type: ignore[assignment]
     if not request.is_wired(options):
-        if options.get("publish"):
-            raise SpecError("--publish", "it needs a network: --net bridge")
         return None
     from minibox.cli import containers
     from minibox.network.wiring import Wiring, check_rights
@@ -80,6 +79,7 @@ KEPT = (
 
 
 def execute(values: Values) -> int:
+    default_net.settle(values)
     if any(values.get(field) for field in KEPT):
         from minibox.cli import detached
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def _interfaces(spec: s.Spec, host: Host) -> Iterator[Op]:
     """Imported by who has some: a start without is not to pay for it."""
-    if spec.interfaces:
+    if spec.interfaces or spec.routes:
         from minibox.compile import network
 
         for op in network.interfaces(spec, host):
@@ -69,6 +69,7 @@ STAGES: tuple[Stage, ...] = (
     command.redirect,
     command.enter_directory,
     _interfaces,
+    names.sysctls,
     capabilities.limit,
     identity.become_user,
     capabilities.drop,

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from minibox.plan import Op
     from minibox.spec import Spec
 
+# What is of a namespace, and of which (network_namespaces(7), ipc_namespaces(7)).
+SYSCTLS = (
+    (b"net/", "net"),
+    (b"kernel/shm", "ipc"),
+    (b"kernel/msg", "ipc"),
+    (b"kernel/sem", "ipc"),
+    (b"fs/mqueue/", "ipc"),
+)
+
 
 def session(spec: Spec, host: Host) -> Iterator[Op]:
     """Neither the caller's terminal nor its keys."""
@@ -52,6 +61,21 @@ def up(name: bytes) -> Op:
     text = f'{{ifr_name="{name.decode()}", ifr_flags=IFF_UP}}'
     request = Memory(struct.pack("=16sH22x", name, sc.IFF_UP), text)
     return sc.ioctl(INET, sc.IOCTL_SIOCSIFFLAGS, request, why=f"{name.decode()} up")
+
+
+def sysctls(spec: Spec, host: Host) -> Iterator[Op]:
+    """In the /proc that is the container's own, while its root still has the right."""
+    for path, value in spec.sysctls:
+        kind = next((kind for start, kind in SYSCTLS if path.startswith(start)), None)
+        called = path.decode(errors="replace")
+        if kind is None or not spec.makes(kind):
+            raise SpecError("sysctl", f"{called} is the host's, not of a namespace that is new")
+        if spec.root is None:
+            raise SpecError("sysctl", "a mnt namespace that is joined may have no /proc")
+        file = Slot("sysctl")
+        flags = sc.O_WRONLY | sc.O_CLOEXEC
+        yield sc.openat(sc.AT_FDCWD, b"/proc/sys/" + path, flags, to=file, why="--sysctl")
+        yield sc.write(file, value, why=f"{called} = {value.decode(errors='replace')}")
 
 
 def clocks(spec: Spec, host: Host) -> Iterator[Op]:

@@ -55,12 +55,19 @@ def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
         # an orphan.
         yield from lifeline.bind()
     yield sc.gate(2, why="until minibox has plugged in the network")
-    flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
-    yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")
-    for interface in spec.interfaces:
+    ours = [interface for interface in spec.interfaces if not interface.is_ready]
+    if ours:
+        flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
+        yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")
+    for interface in ours:
         for op in _interface(interface):
             op.origin = f"network, {interface.name.decode()}"
             yield op
+    for subnet, gateway in spec.routes:
+        if not ours:
+            raise SpecError("route", "there is no interface that it could go by")
+        text = f"{{RTM_NEWROUTE {subnet.decode()} via {gateway.decode()}}}"
+        yield sc.netlink(ROUTES, _message(text, Memory(_route(gateway, subnet))), why="--route")
 
 
 def _interface(interface: Interface) -> Iterator[Op]:
@@ -85,8 +92,7 @@ def _interface(interface: Interface) -> Iterator[Op]:
     yield up(interface.name)
     for gateway in interface.gateways:
         text = f"{{RTM_NEWROUTE default via {gateway.decode()}}}"
-        route = nl.message(nl.RTM_NEWROUTE, ACKNOWLEDGED, *_route(gateway))
-        yield sc.netlink(ROUTES, _message(text, Memory(route)), why="to everywhere else")
+        yield sc.netlink(ROUTES, _message(text, Memory(_route(gateway))), why="to everywhere else")
 
 
 def _packed(address: bytes) -> tuple[int, bytes]:
@@ -113,11 +119,26 @@ def _address(text: bytes) -> bytes:
     return nl.message(nl.RTM_NEWADDR, ACKNOWLEDGED, head, attributes)
 
 
-def _route(gateway: bytes) -> Iterator[bytes]:
+def _route(gateway: bytes, subnet: bytes = b"") -> bytes:
+    """RTM_NEWROUTE; without a subnet it is everywhere else."""
     family, address = _packed(gateway)
-    table, protocol = nl.RT_TABLE_MAIN, nl.RTPROT_BOOT
-    yield nl.RTMSG.pack(family, 0, 0, 0, table, protocol, nl.RT_SCOPE_UNIVERSE, nl.RTN_UNICAST, 0)
-    yield nl.attribute(nl.RTA_GATEWAY, address)
+    where, _, bits = subnet.partition(b"/")
+    length = int(bits or 0)
+    head = nl.RTMSG.pack(
+        family,
+        length,
+        0,
+        0,
+        nl.RT_TABLE_MAIN,
+        nl.RTPROT_BOOT,
+        nl.RT_SCOPE_UNIVERSE,
+        nl.RTN_UNICAST,
+        0,
+    )
+    to = nl.attribute(nl.RTA_DST, _packed(where)[1]) if length else b""
+    return nl.message(
+        nl.RTM_NEWROUTE, ACKNOWLEDGED, head, to, nl.attribute(nl.RTA_GATEWAY, address)
+    )
 
 
 def _called(interface: Interface, address: bytes) -> str:

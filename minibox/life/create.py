@@ -63,8 +63,6 @@ def check_networks(store: Store, options: Options) -> None:
         from minibox.network.wiring import Wiring
 
         Wiring(store.root, options, "").check()
-    elif options.get("publish"):
-        raise SpecError("--publish", "it needs a network: --net bridge")
 
 
 def build(

@@ -14,7 +14,7 @@ from minibox.store import Store, read_link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from minibox.network.config import Network, Networks
 
@@ -69,10 +69,22 @@ class Leases:
             number += 1
         return number % size
 
-    def _exactly(self, holder: str, wanted: str) -> int:
+    def number(self, wanted: str) -> int:
+        """Of an address. StateError for one that nobody can have."""
         number = max(one.number(wanted) for one in self._network.subnets)
         if number < 0 or number in self._taken:
             raise StateError(f"network {self._network.name}: {wanted} cannot be given to anybody")
+        return number
+
+    def free(self, but: Container[int]) -> Iterator[int]:
+        """Numbers that can be given to somebody, these excepted. StateError after the last one."""
+        for number in range(min(one.size for one in self._network.subnets)):
+            if number not in self._taken and number not in but:
+                yield number
+        raise StateError(f"network {self._network.name}: all addresses are in use")
+
+    def _exactly(self, holder: str, wanted: str) -> int:
+        number = self.number(wanted)
         if not self._lease(number, holder):
             raise StateError(f"network {self._network.name}: {wanted} is in use")
         return number

@@ -16,8 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minibox.request import Options
-
 HANDLE = 0x10000  # 1:
 UNITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 MOST_RATE = 32 * 10**9  # a netem or tbf counts bytes a second in 32 bits
@@ -27,14 +25,12 @@ SHORT = 0.05  # s; how long a packet may wait where only the rate is limited
 LEAST_BURST = 8192  # bytes; five packets
 
 
-def asked(options: Options) -> tuple[str, bytes] | None:
-    """The kind of the discipline and RTM_NEWQDISC for it, if one is asked for. SpecError."""
-    texts = options.get("latency"), options.get("loss"), options.get("rate")
-    if texts == (None, None, None):
-        return None
-    latency = _latency(texts[0]) if texts[0] is not None else 0.0
-    loss = _percent(texts[1]) if texts[1] is not None else 0.0
-    rate = _rate(texts[2]) if texts[2] is not None else 0
+def asked(delay: str | None, lost: str | None, speed: str | None) -> tuple[str, bytes]:
+    """The kind of the discipline and RTM_NEWQDISC for --latency, --loss and --rate, of which one is
+    there. SpecError."""
+    latency = _latency(delay) if delay is not None else 0.0
+    loss = _percent(lost) if lost is not None else 0.0
+    rate = _rate(speed) if speed is not None else 0
     if latency or loss:
         words: dict[str, Any] = {"delay": round(latency * 1e6), "loss": loss, "limit": QUEUED}
         if rate:

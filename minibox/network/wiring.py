@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from errno import EEXIST
 
-from minibox import request
+from minibox import forms, request
 from minibox import syscalls as sc
-from minibox.directory import is_there
+from minibox.directory import discard, is_there
 from minibox.errors import MiniboxError, SpecError, StateError, Unsupported
 from minibox.network import naming
+from minibox.network.attachment import Attachment, parse
 from minibox.network.bridge import ensure
 from minibox.network.config import DEFAULT, Network, Networks, no_such
 from minibox.network.leases import Leases, holder_of_process
@@ -51,31 +52,32 @@ class Wire:
     """One interface: where it is plugged in, and by which lease."""
 
     def __init__(
-        self, network: Network, bridge: int, number: int, name: str, queue: tuple[str, bytes] | None
+        self, network: Network, bridge: int, number: int, name: str, asked: Attachment
     ) -> None:
         self.network = network
         self.bridge = bridge
         self.number = number
         self.name = name  # of the host's end
-        self.discipline, self.queue = queue or ("", b"")
+        self.asked = asked
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(one.address(self.number) for one in self.network.subnets)
 
-    def interface(self, index: int, number: int) -> Interface:
-        """As it is inside, with the number-th addresses."""
+    def interface(self, index: int, number: int, *, has_way: bool = True) -> Interface:
+        """As it is inside, with the number-th addresses; has_way: to everywhere else."""
         ranges = self.network.subnets
-        gateways = () if self.network.internal or index else self.network.gateways
+        gateways = () if self.network.internal or not has_way else self.network.gateways
         return Interface(
             name=b"eth%d" % index,
             addresses=tuple(f"{one.address(number)}/{one.length}".encode() for one in ranges),
             gateways=tuple(gateway.encode() for gateway in gateways),
             # The same address always has the same MAC, so nobody's neighbour cache is wrong.
-            mac=b"\x02\x42" + (ranges[0].base + number & 0xFFFFFFFF).to_bytes(4, "big"),
+            mac=self.asked.mac
+            or b"\x02\x42" + (ranges[0].base + number & 0xFFFFFFFF).to_bytes(4, "big"),
             mtu=self.network.mtu,
-            queue=self.queue,
-            discipline=self.discipline,
+            queue=self.asked.queue,
+            discipline=self.asked.discipline,
         )
 
     def told(self, index: int) -> dict[str, object]:
@@ -98,13 +100,13 @@ class Wiring:
     ) -> None:
         self._networks = Networks(root)
         self.options = options
-        self._names_of = request.networks(options)
+        self._asked = [parse(text, options) for text in request.networks(options)]
         self._hostname = hostname
         self._id = id_
         self._name = name
         self._holder = id_ or holder_of_process()
-        self._queue = _queue(options)
         self._joined = -1
+        self._is_users = request.nets(options) == ("user",)
         self._hosts = ""  # the file that others write into, where there are others
         self.wires: list[Wire] = []
         self.ports: list[Port] = ports(options.get("publish") or ())
@@ -119,13 +121,23 @@ class Wiring:
         named = zip(self.wires, numbers, strict=True)
         own = [(wire.network.subnets[0].address(number), self._names()) for wire, number in named]
         dns = naming.resolv_conf(options.get("dns") or (), reaches_loopback=False)
+        routes = options.get("route") or ()
+        has_default = any(text.startswith("default=") for text in routes)
+        interfaces = [
+            wire.interface(k, numbers[k], has_way=not k and not has_default)
+            for k, wire in enumerate(self.wires)
+        ]
+        if self._is_users:
+            own.append(("127.0.1.1", self._names()))  # its addresses are known too late
+            interfaces.append(Interface(is_ready=True))
         return Wired(
-            tuple(wire.interface(k, numbers[k]) for k, wire in enumerate(self.wires)),
+            tuple(interfaces),
             (
                 self._etc_hosts([*own, *naming.added(options.get("add_host") or ())]),
                 Text(b"/etc/hostname", f"{self._hostname}\n".encode()),
                 Text(b"/etc/resolv.conf", dns),
             ),
+            tuple(forms.route(text) for text in routes),
         )
 
     def _etc_hosts(self, lines: Lines) -> Mount:
@@ -143,25 +155,38 @@ class Wiring:
         """Lease and look up. say: gets a line about what of the host's was changed. What was taken
         is given back when this fails. SetupError, SpecError, StateError."""
         check_rights(self.options)
-        wanted, names = self.options.get("ip"), self._names_of
-        if wanted is not None and len(names) != 1:
-            raise SpecError("--ip", "it goes with one network")
+        if self.options.get("ip") is not None and len(self._asked) != 1:
+            raise SpecError("--ip", "it goes with one network\n  hint: --net NAME:ip=ADDRESS")
         token = self._id[:11] or os.urandom(6).hex()[:11]
         try:
             with Links() as links:
                 self._join_container()
-                for k, name in enumerate(names):
-                    network, link = ensure(self._networks, name, links, say)
-                    number = Leases(self._networks, network).take(self._holder, wanted)
-                    self.wires.append(
-                        Wire(network, link.index, number, f"mbv{token}{k}", self._queue)
-                    )
+                if self._is_users:
+                    self._take_user(say)
+                for k, asked in enumerate(self._asked):
+                    network, link = ensure(self._networks, asked.network, links, say)
+                    number = Leases(self._networks, network).take(self._holder, asked.ip)
+                    self.wires.append(Wire(network, link.index, number, f"mbv{token}{k}", asked))
             self._introduce()
-            if self.ports:
+            if self.ports and self.wires:
                 self._publish()
         except (MiniboxError, OSError):
             self.release()
             raise
+
+    def _take_user(self, say: Callable[[str], object]) -> None:
+        """With nothing to plug it in, it has only lo. Unsupported, where that is not enough."""
+        from minibox.network import user
+
+        why = user.obstacle()
+        if why and self.ports:
+            raise Unsupported(f"--publish: {why}")
+        if why:
+            say(f"no network but lo: {why}")
+            self._is_users = False
+            return
+        for _ in user.sweep(self._networks.root):
+            pass
 
     def _join_container(self) -> None:
         """--net container:NAME: its network namespace, by a file that no other can take the place
@@ -190,19 +215,23 @@ class Wiring:
     def preview(self) -> None:
         """The same for who only wants to see the plan: nothing is leased or made."""
         self._join_container()
-        for k, name in enumerate(self._names_of):
-            network = self._networks.find(name)
+        for k, asked in enumerate(self._asked):
+            network = self._networks.find(asked.network)
             if network is None:
-                if name != DEFAULT:
-                    raise no_such(name)
+                if asked.network != DEFAULT:
+                    raise no_such(asked.network)
                 from minibox.network import manage
 
                 network = manage.default(self._networks, Subnet.parse("subnet", manage.FIRST[0]))
             number = Leases(self._networks, network).preview()
-            self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}", self._queue))
+            self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}", asked))
 
     def plug_in(self, pid: int) -> None:
-        """Make the interfaces of the child, which waits for them. OSError."""
+        """Make the interfaces of the child, which waits for them. OSError, StateError."""
+        if self._is_users:
+            from minibox.network import user
+
+            user.plug(self._networks.root, self._holder, pid, self.ports)
         with Links() as links:
             for k, wire in enumerate(self.wires):
                 name, interface = wire.name.encode(), wire.interface(k, wire.number)
@@ -220,8 +249,8 @@ class Wiring:
                     links.plug(wire.bridge, name, interface, pid)
                 if self.ports:
                     links.turn_back(name)
-                if wire.queue:
-                    links.hold_back(name, wire.queue, wire.discipline)
+                if wire.asked.queue:
+                    links.hold_back(name, wire.asked.queue, wire.asked.discipline)
 
     def _introduce(self) -> None:
         """On the networks that somebody has made, the others hear of it, and it of them."""
@@ -258,16 +287,20 @@ class Wiring:
     def check(self) -> None:
         """Are there such networks, and such a container? SpecError, StateError, Unsupported."""
         check_rights(self.options)
-        for name in self._names_of:
-            if name != DEFAULT:
-                self._networks.get(name)
+        for asked in self._asked:
+            if asked.network != DEFAULT:
+                self._networks.get(asked.network)
         self._other()
-        if self.ports and not self._names_of:
+        if self.ports and not self._asked and not self._is_users:
             raise SpecError("--publish", "the other container's ports are its own")
 
     def release(self) -> None:
         """Give back leases and ports; what is gone already is well."""
         self.let_go()
+        if self._is_users:
+            from minibox.network import user
+
+            discard(user.link(self._networks.root, self._holder))
         if self.ports and self.wires:
             from minibox.network.published import Published
 
@@ -290,26 +323,22 @@ class Wiring:
     @property
     def needs_an_end(self) -> bool:
         """Is there more to give back than links?"""
-        return bool(self.ports or self._hosts)
+        return bool(self._hosts or (self.ports and self.wires))
 
     def lease_paths(self) -> tuple[bytes, ...]:
         """The links that go when it has ended."""
-        return tuple(
-            os.fsencode(f"{self._networks.path(wire.network.name)}/leases/{wire.number}")
-            for wire in self.wires
-        )
+        found = [
+            f"{self._networks.path(wire.network.name)}/leases/{wire.number}" for wire in self.wires
+        ]
+        if self._is_users:
+            from minibox.network import user
+
+            found.append(user.link(self._networks.root, self._holder))
+        return tuple(map(os.fsencode, found))
 
     def told(self) -> dict[str, object]:
         """For run.json."""
         return {"networks": [wire.told(k) for k, wire in enumerate(self.wires)]}
-
-
-def _queue(options: Options) -> tuple[str, bytes] | None:
-    if not any(options.get(word) for word in ("latency", "loss", "rate")):
-        return None
-    from minibox.network import queues
-
-    return queues.asked(options)
 
 
 def withdraw(root: str, id_: str, run: Data) -> None:
@@ -334,9 +363,11 @@ def withdraw(root: str, id_: str, run: Data) -> None:
 
 def sweep(root: str) -> Iterator[str]:
     """Take back what nobody holds any more; says what. StateError, SetupError."""
+    from minibox.network import user
     from minibox.network.published import Published
 
     networks = Networks(root)
+    yield from user.sweep(root)
     yield from Published(networks).sweep()
     for name in networks.names():
         network = networks.find(name)

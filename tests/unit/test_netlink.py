@@ -88,7 +88,7 @@ def test_an_address_of_ipv6():
 
 
 def test_a_default_route():
-    ours = nl.message(nl.RTM_NEWROUTE, network.ACKNOWLEDGED, *network._route(b"10.66.0.1"))
+    ours = network._route(b"10.66.0.1")
     theirs = made(
         rtmsg, RTM_NEWROUTE, FLAGS, family=2, table=254, proto=3, type=1,
         attrs=[("RTA_GATEWAY", "10.66.0.1")],

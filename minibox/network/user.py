@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--net user: pasta(1) moves a container's packets through sockets of the user's own, for those who
+may not make interfaces of the host's.
+
+pasta gets the network namespace by a link and ends when that is removed; so it comes and goes as a
+lease does, and whoever finds a link of nobody's ends it.
+
+ROOT/pasta/HOLDER      a link to the network namespace
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from minibox import core
+from minibox.directory import discard, listed, said
+from minibox.errors import SetupError, StateError
+from minibox.network.leases import is_held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from minibox.network.ports import Port
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TUN = "/dev/net/tun"
+PATIENCE = 10_000  # ms
+SIGKILL, SIGPIPE = 9, 13
+MOST_SAID = 4096
+NO_LOG = "syslog"  # it complains of each line that it could not log, too
+
+
+def find() -> str | None:
+    """The path of pasta, where it is installed."""
+    for directory in os.environ.get("PATH", PATH).split(":"):
+        path = f"{directory}/pasta"
+        if directory.startswith("/") and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def obstacle() -> str:
+    """Why this user cannot have --net user; empty where nothing is in the way."""
+    if find() is None:
+        return "pasta is not installed (in distributions: the package passt)"
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        return f"{TUN} cannot be opened by this user"
+    return ""
+
+
+def link(root: str, holder: str) -> str:
+    return f"{root}/pasta/{holder}"
+
+
+def plug(root: str, holder: str, pid: int, ports: Iterable[Port]) -> None:
+    """Give the network namespace of a process to a pasta, whose interface there is eth0, with the
+    host's addresses. Returns when it is up. SetupError, StateError."""
+    path = link(root, holder)
+    opened: list[int] = []
+    try:
+        owner, network = _seen(pid, "user", opened), _seen(pid, "net", opened)
+        os.makedirs(f"{root}/pasta", 0o700, exist_ok=True)
+        discard(path)
+        os.symlink(network, path)
+        words = ["--config-net", "--quiet", "--no-map-gw", "--ns-ifname", "eth0"]
+        words += ["-T", "none", "-U", "none", *_published(ports)]
+        words += ["--runas", "0:0"] if os.geteuid() == 0 else []
+        words += ["--userns", owner] if _is_own(owner) else ["--netns-only"]
+        _run([*words, "--netns", path])
+    except OSError as error:
+        if isinstance(error, SetupError):
+            raise
+        raise said(error, path) from None
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _seen(pid: int, kind: str, opened: list[int]) -> str:
+    """The path of a process's namespace. As root pasta gives up the right to look at processes of
+    other ids, and gets it open."""
+    path = f"/proc/{pid}/ns/{kind}"
+    if os.geteuid():
+        return path
+    opened.append(os.open(path, os.O_RDONLY))
+    os.set_inheritable(opened[-1], True)
+    return f"/proc/self/fd/{opened[-1]}"
+
+
+def _is_own(owner: str) -> bool:
+    """Is the container's user namespace another one than ours?"""
+    return os.stat(owner).st_ino != os.stat("/proc/self/ns/user").st_ino
+
+
+def _published(ports: Iterable[Port]) -> list[str]:
+    """pasta's own words for it; without any it would pass on what it likes."""
+    found = []
+    for option, protocol in (("-t", "tcp"), ("-u", "udp")):
+        mine = [port for port in ports if port.protocol == protocol]
+        texts = [f"{_host(port)}{port.host_port}:{port.port}" for port in mine]
+        found += [word for text in texts or ["none"] for word in (option, text)]
+    return found
+
+
+def _host(port: Port) -> str:
+    return f"{port.host}/" if port.host else ""
+
+
+def _run(words: list[str]) -> None:
+    """pasta goes into the background when everything is there."""
+    program = find()
+    if program is None:
+        raise StateError(obstacle())
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, write, 2),
+        ]
+        # This thread may have blocked all signals; and pasta minds that Python ignores SIGPIPE.
+        argv = ["pasta", *words]
+        how: dict[str, Any] = {"setsigmask": [], "setsigdef": [SIGPIPE]}
+        pid = os.posix_spawn(program, argv, os.environ, file_actions=actions, **how)
+        code = _end(pid)
+        if code:
+            raise SetupError(0, "start pasta", reason=_said(read) or f"it ended with {code}")
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _end(pid: int) -> int:
+    """The exit code of a process that shall end at once."""
+    pidfd = core.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(PATIENCE):
+            core.pidfd_send_signal(pidfd, SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        raise StateError("the end of pasta is lost: something else has waited for it") from None
+    finally:
+        os.close(pidfd)
+
+
+def _said(fd: int) -> str:
+    try:
+        text = os.read(fd, MOST_SAID).decode(errors="replace")
+    except BlockingIOError:
+        return ""
+    rows = [row for row in text.splitlines() if row and NO_LOG not in row]
+    return rows[-1] if rows else ""
+
+
+def sweep(root: str) -> Iterator[str]:
+    """End those whose containers are gone; says which. StateError."""
+    for holder in listed(f"{root}/pasta"):
+        if not is_held(root, holder):
+            discard(link(root, holder))
+            yield link(root, holder)
