@@ -22,6 +22,7 @@ __all__ = [
     "SetupError",
     "SpecError",
     "StateError",
+    "Topology",
     "Unsupported",
     "clone",
     "run",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     )
     from minibox.primitive import Clone, clone
     from minibox.runtime import Container, Result, run
+    from minibox.topology.lab import Topology
 
 
 def __getattr__(name: str) -> object:
@@ -49,6 +51,8 @@ def __getattr__(name: str) -> object:
         from minibox import runtime as module
     elif name in ("Clone", "clone"):
         from minibox import primitive as module  # type: ignore[no-redef]
+    elif name == "Topology":
+        from minibox.topology import lab as module  # type: ignore[no-redef]
     else:
         from minibox import errors as module  # type: ignore[no-redef]
     value = getattr(module, name)

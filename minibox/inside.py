@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 
 from minibox import forms, request
-from minibox.errors import SpecError
-from minibox.resources import accounts
+from minibox.errors import SpecError, StateError
+from minibox.resident import has_ended
+from minibox.resources import accounts, cgroup
 from minibox.spec import NAMESPACES, Join, Spec, Terminal, User
 
 TYPE_CHECKING = False
@@ -90,6 +91,14 @@ def build(
         supervised=supervised,
         guest=True,
     )
+
+
+def admit(container: Resident, state: State, pidfd: int, pid: int) -> None:
+    """A new process, into the cgroups of the container, which must still be the same one after
+    that. pidfd: of its first process. StateError, OSError."""
+    cgroup.join(pid, state.pid)
+    if has_ended(pidfd, 0):
+        raise StateError(f"container {container.name} is not running")
 
 
 def _process(container: Resident) -> Data:

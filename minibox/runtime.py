@@ -11,7 +11,7 @@ import warnings
 
 from minibox import core, request, supervisor
 from minibox import host as hosts
-from minibox.compile import compile
+from minibox.compile import compile, slots
 from minibox.errors import SpecError, StateError
 from minibox.request import UNWIRED, Wired
 from minibox.resources import idmap, streams
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from minibox.network.wiring import Wiring
     from minibox.plan import Image, Plan
     from minibox.request import Options, Text
+    from minibox.resident import Resident
     from minibox.spec import Spec
 
     T = TypeVar("T")
@@ -323,6 +324,12 @@ def run(
     finally:
         container.close()
     assert status is not None
+    return _result(status, timed_out, talk, container._began)
+
+
+def _result(
+    status: supervisor.Status, timed_out: bool, talk: streams.Conversation, began: float
+) -> Result:
     taken = [capture.data for capture in talk.captures] or [b"", b""]
     return Result(
         status.exit_code,
@@ -331,5 +338,54 @@ def run(
         taken[0],
         taken[1],
         any(capture.truncated for capture in talk.captures),
-        time.monotonic() - container._began,
+        time.monotonic() - began,
     )
+
+
+def run_inside(
+    container: Resident,
+    args: Iterable[str],
+    *,
+    input: bytes = b"",
+    timeout: float | None = None,
+    output_limit: int = OUTPUT_LIMIT,
+) -> Result:
+    """One more command in a kept container that runs, as minibox exec; the arguments are those of
+    run. SpecError, StateError, SetupError."""
+    from minibox import inside
+
+    state, host = container.state(), this_host()
+    pidfd = container.open_pidfd(state)
+    ends = [-1, -1, -1]
+    inputs: dict[str, int] = {slots.MEMBER: pidfd}
+    try:
+        spec = inside.build(container, state, tuple(args), redirected=(0, 1, 2))
+        for fd in range(3):
+            read, write = os.pipe2(os.O_CLOEXEC)
+            inputs[STREAMS[fd]], ends[fd] = (read, write) if fd == 0 else (write, read)
+        plan, began = compile(spec, host), time.monotonic()
+        process = _from_lasting_thread(
+            lambda: supervisor.start(
+                spec,
+                plan,
+                host,
+                plan.encode(),
+                inputs,
+                lambda pid: inside.admit(container, state, pidfd, pid),
+            )
+        )
+        for name in STREAMS:
+            os.close(inputs.pop(name))
+        try:
+            process.started()
+            talk = streams.Conversation(process.pidfd, ends, input, output_limit)
+            timed_out = talk.hold(timeout, lambda: process.kill(SIGKILL))
+            status = process.wait()
+        finally:
+            process.close()
+    finally:
+        for fd in {*inputs.values(), *ends}:
+            if fd >= 0:
+                os.close(fd)
+    assert status is not None
+    return _result(status, timed_out, talk, began)

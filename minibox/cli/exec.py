@@ -8,9 +8,6 @@ import os
 from minibox import foreground, host, inside, supervisor
 from minibox.cli import containers, run
 from minibox.compile import compile, slots
-from minibox.errors import StateError
-from minibox.resident import has_ended
-from minibox.resources import cgroup
 from minibox.spec import Terminal
 
 TYPE_CHECKING = False
@@ -102,7 +99,4 @@ class Exec:
         return 0
 
     def join(self, pid: int) -> None:
-        """Into the container's cgroups; it must still be the same container after that."""
-        cgroup.join(pid, self.state.pid)
-        if has_ended(self.pidfd, 0):
-            raise StateError(f"container {self.container.name} is not running")
+        inside.admit(self.container, self.state, self.pidfd, pid)

@@ -173,6 +173,18 @@ VERBS = (
         optional=1,
         interspersed=True,
     ),
+    Verb(
+        "topology",
+        "minibox.cli.topology",
+        "Networks and containers as one: up FILE, down FILE|NAME, show FILE|NAME, ls.",
+        (
+            Option(("--svg",), "svg", VALUE, "Draw the picture into a file.", "FILE"),
+            QUIET,
+        ),
+        ("ACTION", "FILE|NAME…"),
+        optional=1,
+        interspersed=True,
+    ),
     _life("gc", "Clear what killed commands have left.", (QUIET,), (), ""),
     _life("healthcheck", "Check the health of a container now.", (), ONE, "running"),
     Verb(

@@ -140,7 +140,11 @@ def gc(store: Store) -> Iterator[str]:
         for path in store.stale():
             remove_tree(path)
             yield path
-    if is_there(f"{store.root}/networks"):
+    if is_there(f"{store.root}/topologies"):
+        from minibox.topology import lab
+
+        yield from lab.sweep(store.root)
+    if is_there(f"{store.root}/networks") or is_there(f"{store.root}/pasta"):
         from minibox.network import wiring
 
         yield from wiring.sweep(store.root)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a topology is: from a TOML file, or the same as a dict, to records that make sense.
+
+    rootfs = "./rootfs"              # of all nodes; a path beside the file
+
+    [networks.left]
+    subnet = "10.1.0.0/24"           # else one is chosen
+    latency = "20ms"                 # of everybody's link to it; loss, rate
+    outside = true                   # it leads out through the host; also ipv6, mtu
+
+    [routers.r]
+    networks = ["left", "right"]
+
+    [containers.a]
+    command = ["/bin/httpd", "-f"]   # else it sleeps; also any option of minibox run
+    networks.left = { ip = "10.1.0.9", rate = "1mbit" }
+
+Pure, but for reading the file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from minibox import request
+from minibox.errors import SpecError
+from minibox.network.attachment import LINK, WORDS
+from minibox.spec import Record
+from minibox.store import is_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from minibox.request import Options
+
+FLAGS = frozenset(("overlay", "read_only", "init", "time"))
+LISTS = frozenset(
+    (
+        *("volumes", "tmpfs", "publish", "dns", "add_host", "network_alias", "route", "sysctl"),
+        *("env", "env_file", "cap_add", "cap_drop"),
+    )
+)
+# What a topology says itself.
+TAKEN = frozenset(("net", "ip", *LINK, "share", "join", "hostname"))
+SLEEP = ("/bin/sleep", "1000000000")
+LARGEST = 1 << 20
+FORWARDS = ("net.ipv4.ip_forward=1",)
+FORWARDS_SIX = ("net.ipv6.conf.all.forwarding=1",)
+
+
+class Net(Record):
+    """name: in the topology. subnet: empty where one is to be chosen. outside: does it lead out
+    through the host? link: words of --net for everybody's interface there."""
+
+    name: str
+    subnet: str = ""
+    outside: bool = False
+    ipv6: bool = False
+    mtu: int = 0
+    link: tuple[tuple[str, str], ...] = ()
+
+
+class Link(Record):
+    """A node's interface. words: of --net, "ip" among them."""
+
+    network: str
+    words: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ip(self) -> str:
+        return dict(self.words).get("ip", "")
+
+
+class Node(Record):
+    """A container. forwards: is it a router?"""
+
+    name: str
+    forwards: bool
+    links: tuple[Link, ...]
+    rootfs: str
+    command: tuple[str, ...]
+    options: Options
+
+    def link(self, network: str) -> Link | None:
+        return next((link for link in self.links if link.network == network), None)
+
+
+class Model(Record):
+    """given: what it was made from, as plain data."""
+
+    name: str
+    networks: tuple[Net, ...]
+    nodes: tuple[Node, ...]
+    given: dict[str, Any]
+
+    def network(self, name: str) -> Net:
+        return next(one for one in self.networks if one.name == name)
+
+
+def load(path: str) -> Model:
+    """A file's. SpecError."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        with open(path, "rb") as file:
+            data = tomllib.loads(file.read(LARGEST).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SpecError(path, reason or "it cannot be read") from None
+    name = os.path.basename(path).removesuffix(".toml")
+    return parse({"name": name, **data}, os.path.dirname(path) or ".")
+
+
+def parse(data: Mapping[str, Any], directory: str = ".") -> Model:
+    """directory: against which paths count. SpecError."""
+    top = _Table("", data, ("name", "rootfs", "networks", "routers", "containers"))
+    name = top.text("name")
+    if not is_name(name):
+        raise SpecError("name", f"{name!r}: letters, digits and _ . - after a letter or digit")
+    networks = tuple(_net(one) for one in top.tables("networks"))
+    known = [net.name for net in networks]
+    rootfs = top.text("rootfs")
+    nodes = []
+    for kind in ("routers", "containers"):
+        for one in top.tables(kind):
+            nodes.append(_node(one, kind == "routers", known, rootfs, directory))
+            if any(node.name == nodes[-1].name for node in nodes[:-1]):
+                raise SpecError(one.where, "there is a router of that name, too")
+    if not networks or not nodes:
+        raise SpecError("networks" if not networks else "containers", "there is none")
+    forwarding = FORWARDS + (FORWARDS_SIX if any(net.ipv6 for net in networks) else ())
+    for node in nodes:
+        if node.forwards:
+            node.options["sysctl"] = [*forwarding, *(node.options.get("sysctl") or ())]
+    return Model(name, networks, tuple(nodes), {**data, "rootfs": _absolute(rootfs, directory)})
+
+
+class _Table:
+    """A table of the file, and what it is called there; a word that is not known is a mistake."""
+
+    def __init__(self, where: str, data: Any, words: tuple[str, ...] | frozenset[str]) -> None:
+        self.where = where
+        if not hasattr(data, "items"):
+            raise SpecError(where, "a table is needed")
+        self.data: dict[str, Any] = {str(word): value for word, value in data.items()}
+        for word in self.data:
+            if words and word not in words:
+                raise SpecError(self.at(word), f"none of {', '.join(sorted(words))}")
+
+    def at(self, word: str) -> str:
+        return f"{self.where}.{word}" if self.where else word
+
+    @property
+    def name(self) -> str:
+        return self.where.rpartition(".")[2]
+
+    def text(self, word: str) -> str:
+        value = self.data.get(word, "")
+        if not isinstance(value, (str, os.PathLike)):
+            raise SpecError(self.at(word), "a string is needed")
+        return os.fspath(value)
+
+    def flag(self, word: str) -> bool:
+        value = self.data.get(word, False)
+        if not isinstance(value, bool):
+            raise SpecError(self.at(word), "true or false is needed")
+        return value
+
+    def texts(self, word: str) -> tuple[str, ...]:
+        value = self.data.get(word, ())
+        if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+            raise SpecError(self.at(word), "a list of strings is needed")
+        return tuple(value)
+
+    def tables(self, word: str) -> list[_Table]:
+        """The tables in a table."""
+        names = _Table(self.at(word), self.data.get(word, {}), ())
+        for name in names.data:
+            if not is_name(name):
+                raise SpecError(names.at(name), "it cannot be the name of a container")
+        return [_Table(names.at(name), value, ()) for name, value in names.data.items()]
+
+
+def _net(table: _Table) -> Net:
+    words = ("subnet", "outside", "ipv6", "mtu", *LINK)
+    known = _Table(table.where, table.data, words)
+    mtu = known.data.get("mtu", 0)
+    if not isinstance(mtu, int):
+        raise SpecError(known.at("mtu"), "a number is needed")
+    link = tuple((word, known.text(word)) for word in LINK if word in known.data)
+    return Net(
+        known.name, known.text("subnet"), known.flag("outside"), known.flag("ipv6"), mtu, link
+    )
+
+
+def _node(table: _Table, forwards: bool, networks: list[str], rootfs: str, directory: str) -> Node:
+    own = ("rootfs", "command", "networks")
+    known = _Table(table.where, table.data, (request.OPTIONS - TAKEN).union(own))
+    options: dict[str, Any] = {}
+    for word in known.data:
+        if word in own:
+            continue
+        read = known.flag if word in FLAGS else known.texts if word in LISTS else known.text
+        value = read(word)
+        options[word] = list(value) if isinstance(value, tuple) else value
+    tree = known.text("rootfs") or rootfs
+    if not tree:
+        raise SpecError(known.at("rootfs"), "it is missing")
+    return Node(
+        known.name,
+        forwards,
+        _links(known, networks),
+        _absolute(tree, directory),
+        known.texts("command") or SLEEP,
+        options,  # type: ignore[arg-type]
+    )
+
+
+def _links(table: _Table, networks: list[str]) -> tuple[Link, ...]:
+    given = table.data.get("networks", ())
+    where = table.at("networks")
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise SpecError(where, "a list, or a table by network, is needed")
+    if not hasattr(given, "items"):
+        given = {name: {} for name in table.texts("networks")}
+    found = []
+    for name, words in given.items():
+        if name not in networks:
+            raise SpecError(where, f"{name!r} is none of {', '.join(networks)}")
+        one = _Table(f"{where}.{name}", words, WORDS)
+        found.append(Link(name, tuple((word, one.text(word)) for word in one.data)))
+    if not found:
+        raise SpecError(where, "it is on no network")
+    return tuple(found)
+
+
+def _absolute(path: str, directory: str) -> str:
+    return path and os.path.join(os.path.abspath(directory), path)
