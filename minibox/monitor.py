@@ -20,11 +20,18 @@ from minibox.resources import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import Protocol
 
     from minibox.host import Host
     from minibox.plan import Plan
     from minibox.spec import Spec
+
+    class Plugs(Protocol):
+        """What network/wiring.py does for a container that is being started."""
+
+        def prepare(self, pid: int) -> None: ...
+        def plug_in(self, pid: int) -> None: ...
+
 
 UPPER_FD = 9  # where the monitor keeps the overlay's upper layer (csrc/monitor.c)
 COMMIT, UNDO = b"c", b"u"
@@ -124,28 +131,31 @@ class Start:
             theirs += [read, write]
             idmap.give(inputs[inner], self.spec)
 
-    def go(self, plug: Callable[[int], object] | None = None) -> None:
-        """Do the parent's part, and wait until the command has been exec'd. plug: called with the
-        pid to make its interfaces. SetupError, StateError."""
+    def go(self, plugs: Plugs | None = None) -> None:
+        """Do the parent's part, and wait until the command has been exec'd. plugs: prepares the
+        child at its first gate, and makes its interfaces after that. SetupError, StateError."""
         child = self._launched
         try:
-            if self.spec.makes("user"):
+            if self.spec.makes("user") or self.spec.uplink:
                 while not child.arrived(0.1):
                     self._check(is_dead=child.left(0))
-                deny = not self._host.privileged
-                idmap.write(self.pid, self.plan.uid_map, self.plan.gid_map, deny_setgroups=deny)
+                if self.plan.uid_map:
+                    deny = not self._host.privileged
+                    idmap.write(self.pid, self.plan.uid_map, self.plan.gid_map, deny_setgroups=deny)
+                if plugs:
+                    plugs.prepare(self.pid)
                 child.go()
         except OSError as error:
-            raise _said(error, "write the id maps") from None
-        if plug:
-            self._plug(plug)
+            raise _said(error, "prepare the container's process") from None
+        if plugs:
+            self._plug(plugs)
         while not child.left(0.1):
             self._check(is_dead=False)
         self._check(is_dead=self.plan.steps[child.report().step].call != "execve")
 
-    def _plug(self, plug: Callable[[int], object]) -> None:
+    def _plug(self, plugs: Plugs) -> None:
         try:
-            plug(self.pid)
+            plugs.plug_in(self.pid)
             self._launched.go(2)
         except OSError as error:
             self._check(is_dead=self._launched.left(0))  # it may be why there was nobody to plug in

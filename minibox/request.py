@@ -126,6 +126,7 @@ class Wired(Record):
     interfaces: tuple[Interface, ...] = ()
     mounts: tuple[Mount, ...] = ()
     routes: tuple[tuple[bytes, bytes], ...] = ()
+    uplink: bool = False
 
 
 UNWIRED = Wired()
@@ -166,6 +167,7 @@ def build(
         mounts=(*_mounts(options), *wired.mounts) if has_root else (),
         interfaces=wired.interfaces,
         routes=wired.routes,
+        uplink=wired.uplink,
         sysctls=tuple(forms.sysctl(text) for text in options.get("sysctl") or ()),
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,

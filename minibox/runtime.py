@@ -200,16 +200,24 @@ class Container:
         """Set it going. An interrupt (^C) waits until it is known what there is to be ended."""
         mask = core.hold_signals()
         inputs: dict[str, int] = {}
-        plug, blanks = None, core.NOTHING
+        blanks = core.NOTHING
         try:
             if self._is_wired:
-                plug, blanks = self._take_networks()
+                blanks = self._take_networks()
             spec, plan, image = self._prepared
+            wiring = self._wiring
             self._open_streams(inputs)
             self._began = time.monotonic()
             self._process = _from_lasting_thread(
                 lambda: supervisor.start(
-                    spec, plan, this_host(), image, inputs, plug=plug, blanks=blanks
+                    spec,
+                    plan,
+                    this_host(),
+                    image,
+                    inputs,
+                    wiring.prepare if wiring else None,
+                    wiring.plug_in if wiring else None,
+                    blanks,
                 )
             )
         finally:
@@ -218,9 +226,9 @@ class Container:
             core.release_signals(mask)
         return self._process
 
-    def _take_networks(self) -> tuple[Callable[[int], None], dict[str, bytes]]:
-        """Lease what its networks give. What plugs the child in, and what is its own in a plan
-        that is made for any address, so that it is made once."""
+    def _take_networks(self) -> dict[str, bytes]:
+        """Lease what its networks give. What is its own in a plan that is made for any address, so
+        that it is made once."""
         from minibox.compile.network import blanks
         from minibox.network.wiring import Wiring
         from minibox.store import default_root
@@ -230,7 +238,7 @@ class Container:
         self._wiring.take(lambda text: warnings.warn(text, stacklevel=2))
         anybodys, own = self._wiring.wired(is_own=False), self._wiring.wired()
         self._prepared = prepared(args, rootfs, self._wiring.options, redirected, anybodys)
-        return self._wiring.plug_in, blanks(own.mounts, own.interfaces)
+        return blanks(own.mounts, own.interfaces)
 
     def _open_streams(self, inputs: dict[str, int]) -> None:
         """The child's ends by name, all above 2 and to be closed; ours go to _ends."""

@@ -263,7 +263,6 @@ class Interface(Record):
     name: inside. addresses: with their prefix lengths, b"10.66.0.2/16" or b"fd00::2/64".
     gateways: where everything else goes, at most one of each family. mac: six bytes. mtu: bytes.
     queue: RTM_NEWQDISC for what leaves by it, without the interface's index; discipline: its kind.
-    is_ready: who plugs it in has set it up as well.
     """
 
     name: bytes = b"eth0"
@@ -273,7 +272,6 @@ class Interface(Record):
     mtu: int = 1500
     queue: bytes = b""
     discipline: str = ""
-    is_ready: bool = False
 
 
 class Spec(Record):
@@ -286,7 +284,8 @@ class Spec(Record):
     supervised: the container dies with the process that supervises it, which is the one that
     starts it, or its monitor. guest: not a container, but one more process in one: what it leaves
     behind is the container's. routes: subnet and gateway, b"10.2.0.0/24", b"10.1.0.1"; a length of
-    0 is everywhere. sysctls: names and values, of namespaces that are new.
+    0 is everywhere. uplink: its network namespace gets a way out from somebody else while it waits
+    at its first gate. sysctls: names and values, of namespaces that are new.
     """
 
     args: tuple[bytes, ...]
@@ -305,6 +304,7 @@ class Spec(Record):
     mounts: tuple[Mount, ...] = DEFAULT_MOUNTS
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[tuple[bytes, bytes], ...] = ()
+    uplink: bool = False
     sysctls: tuple[tuple[bytes, bytes], ...] = ()
     time_offsets: TimeOffsets = TimeOffsets()
     terminal: Terminal | None = None

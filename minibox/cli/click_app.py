@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MODES = ("bridge", "none", "host", "user", "container:", "ns:")
+
 
 def run(words: list[str]) -> int:
     """Run a command line; a usage error is 125, as every failure of minibox's own."""
@@ -43,6 +45,7 @@ def _parameter(option: Option) -> click.Option:
         multiple=option.kind == LIST,
         metavar=option.metavar,
         help=option.help,
+        shell_complete=_networks if option.field == "net" else None,
     )
 
 
@@ -54,8 +57,21 @@ def _names(verb: Verb, ctx: click.Context, text: str) -> list[CompletionItem]:
     cli.root = ctx.find_root().params.get("root") or cli.root
     if not verb.completes or (verb.name == "exec" and given):
         return [CompletionItem(text, type="file")]
-    found = completion.names(verb, text)
-    return [CompletionItem(name) for name in found if name not in given]
+    if verb.actions and not given:
+        return [CompletionItem(action) for action in verb.actions if action.startswith(text)]
+    found = completion.names(verb.completes, text)
+    items = [CompletionItem(name) for name in found if name not in given]
+    # A topology is a file, too.
+    return items or [CompletionItem(text, type="file")] if verb.name == "topology" else items
+
+
+def _networks(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    """What a shell offers for --net."""
+    from minibox.cli import completion
+
+    cli.root = ctx.find_root().params.get("root") or cli.root
+    words = [*MODES, *completion.names("networks", text)]
+    return [CompletionItem(word) for word in dict.fromkeys(words) if word.startswith(text)]
 
 
 def _command(verb: Verb) -> click.Command:

@@ -11,8 +11,9 @@ from minibox.errors import MiniboxError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from minibox.cli.containers import Values
-    from minibox.cli.options import Verb
 
 
 def execute(values: Values) -> int:
@@ -28,15 +29,29 @@ def execute(values: Values) -> int:
     return 0
 
 
-def names(verb: Verb, start: str) -> list[str]:
-    """The names that begin so, of those that make sense for the verb; none when in doubt."""
+def names(kind: str, start: str) -> list[str]:
+    """The names that begin so, of what a verb completes (options.py); none when in doubt."""
     found = []
     try:
-        for container in resident.residents(containers.store()):
-            if container.name.startswith(start) and (
-                verb.completes != "running" or container.state().is_running
-            ):
-                found.append(container.name)
+        for name in _all(kind):
+            if name.startswith(start):
+                found.append(name)
     except (MiniboxError, OSError):
         pass
     return found
+
+
+def _all(kind: str) -> Iterator[str]:
+    store = containers.store()
+    if kind == "networks":
+        from minibox.network.config import Networks
+
+        yield from Networks(store.root).names()
+    elif kind == "topologies":
+        from minibox.topology import lab
+
+        yield from lab.names(store.root)
+    else:
+        for container in resident.residents(store):
+            if kind != "running" or container.state().is_running:
+                yield container.name

@@ -18,7 +18,7 @@ CAP_NET_ADMIN = 12
 def settle(values: Values) -> None:
     """Put it in. Where there is only lo, and not because somebody has asked for that, a person at a
     terminal is told why. SetupError, SpecError."""
-    if values.get("net") is not None or _is_given(values):
+    if values.get("net") or _is_given(values):
         return
     mode = os.environ.get(VARIABLE)
     if mode is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from minibox import life
+from minibox import cli, life
 from minibox.cli import containers, create, start
 from minibox.errors import MiniboxError, SpecError
 
@@ -26,7 +26,8 @@ def execute(values: Values) -> int:
     container = create.create(values)
     try:
         if values.get("detach"):
-            life.start(container, show=start.show_trace if values.get("trace") else None)
+            show = start.show_trace if values.get("trace") else None
+            life.start(container, show=show, say=cli.say)
             print(container.id)
             return 0
         return start.start_attached(container, values, stdin=True)

@@ -23,7 +23,8 @@ class Verb(Record):
     """One verb. module: where its `execute(values)` is. arguments: what it needs; the last one may
     end in … for more. optional: how many of them may be missing. quick: parsed without click, where
     the time matters. interspersed: options may follow arguments, which are no command line then.
-    completes: "containers" or "running", what a shell offers for its arguments."""
+    completes: "containers", "running", "networks" or "topologies", what a shell offers for its
+    arguments. actions: the words that its first argument is one of."""
 
     name: str
     module: str
@@ -34,6 +35,7 @@ class Verb(Record):
     quick: bool = True
     interspersed: bool = False
     completes: str = ""
+    actions: tuple[str, ...] = ()
     hidden: bool = False
 
     def takes(self, count: int) -> bool:

@@ -118,10 +118,16 @@ def _run(
         from minibox.resources.console import Streams
 
         streams = Streams(terminals, pty=spec.terminal is not None)
-    plug = wiring.plug_in if wiring else None
     try:
         return foreground.run(
-            spec, plan, here, streams=streams, timeout=timeout, show=show, plug=plug
+            spec,
+            plan,
+            here,
+            streams=streams,
+            timeout=timeout,
+            show=show,
+            prepare=wiring.prepare if wiring else None,
+            plug=wiring.plug_in if wiring else None,
         )
     finally:
         if streams:

@@ -25,7 +25,9 @@ def execute(values: Values) -> int:
     names: list[str] = values["args"]
     if not (values.get("attach") or values.get("interactive")):
         show = show_trace if values.get("trace") else None
-        return containers.each(names, lambda container: life.start(container, show=show))
+        return containers.each(
+            names, lambda container: life.start(container, show=show, say=cli.say)
+        )
     if len(names) > 1:
         raise SpecError("--attach", "it goes with one container")
     return start_attached(containers.find(names[0]), values, stdin=bool(values.get("interactive")))
@@ -55,6 +57,7 @@ def start_attached(container: Resident, values: Values, *, stdin: bool) -> int:
         ready=lambda number: opened.append((attach.connect(container), Ending(container, number))),
         size=size,
         show=show_trace if values.get("trace") else None,
+        say=cli.say,
     )
     connection, ending = opened[0]
     talk = attach.Attached(

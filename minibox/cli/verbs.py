@@ -172,6 +172,8 @@ VERBS = (
         ("ACTION", "NAME…"),
         optional=1,
         interspersed=True,
+        completes="networks",
+        actions=("create", "ls", "inspect", "rm"),
     ),
     Verb(
         "topology",
@@ -184,6 +186,8 @@ VERBS = (
         ("ACTION", "FILE|NAME…"),
         optional=1,
         interspersed=True,
+        completes="topologies",
+        actions=("up", "down", "show", "ls"),
     ),
     _life("gc", "Clear what killed commands have left.", (QUIET,), (), ""),
     _life("healthcheck", "Check the health of a container now.", (), ONE, "running"),

@@ -20,6 +20,7 @@ from minibox.compile import (
     namespaces,
     root,
 )
+from minibox.errors import SpecError
 from minibox.plan import Plan
 
 TYPE_CHECKING = False
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 def _interfaces(spec: s.Spec, host: Host) -> Iterator[Op]:
     """Imported by who has some: a start without is not to pay for it."""
-    if spec.interfaces or spec.routes:
+    if spec.routes and not spec.interfaces:
+        raise SpecError("route", "there is no interface that it could go by")
+    if spec.interfaces:
         from minibox.compile import network
 
         for op in network.interfaces(spec, host):

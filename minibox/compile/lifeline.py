@@ -41,9 +41,12 @@ def wait(spec: Spec, host: Host) -> Iterator[Op]:
         if spec.monitor and not host.privileged:
             # The stage is nobody's to look into, and its files in /proc are root's.
             yield sc.prctl(sc.PR_SET_DUMPABLE, 1, why="for minibox to write the id maps")
-        yield sc.gate(why="until minibox has written uid_map and gid_map")
+        pasta = ", and pasta is there" if spec.uplink else ""
+        yield sc.gate(why=f"until minibox has written uid_map and gid_map{pasta}")
     elif spec.guest:
         yield sc.gate(why="until minibox has moved it into the container's cgroup")
+    elif spec.uplink:
+        yield sc.gate(why="until pasta is there")
 
 
 def check(spec: Spec, host: Host) -> Iterator[Op]:

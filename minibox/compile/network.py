@@ -55,17 +55,13 @@ def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
         # an orphan.
         yield from lifeline.bind()
     yield sc.gate(2, why="until minibox has plugged in the network")
-    ours = [interface for interface in spec.interfaces if not interface.is_ready]
-    if ours:
-        flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
-        yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")
-    for interface in ours:
+    flags = sc.SOCK_DGRAM | sc.SOCK_CLOEXEC
+    yield sc.socket(sc.AF_NETLINK, flags, to=ROUTES, why="for what comes now")
+    for interface in spec.interfaces:
         for op in _interface(interface):
             op.origin = f"network, {interface.name.decode()}"
             yield op
     for subnet, gateway in spec.routes:
-        if not ours:
-            raise SpecError("route", "there is no interface that it could go by")
         text = f"{{RTM_NEWROUTE {subnet.decode()} via {gateway.decode()}}}"
         yield sc.netlink(ROUTES, _message(text, Memory(_route(gateway, subnet))), why="--route")
 

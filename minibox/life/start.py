@@ -105,7 +105,7 @@ def _go(
         going = monitor.Start(spec, plan, host, place, alive)
         try:
             going.launch(trace=show is not None)
-            going.go(wiring.plug_in if wiring else None)
+            going.go(wiring)
             if ready:
                 ready(number)
             run = _run(going, number, restarts) | _process(spec)

@@ -16,6 +16,7 @@ import select
 from minibox import core
 from minibox.directory import discard, listed, said
 from minibox.errors import SetupError, StateError
+from minibox.network import naming
 from minibox.network.leases import is_held
 
 TYPE_CHECKING = False
@@ -48,7 +49,19 @@ def obstacle() -> str:
         return "pasta is not installed (in distributions: the package passt)"
     if not os.access(TUN, os.R_OK | os.W_OK):
         return f"{TUN} cannot be opened by this user"
+    if not _has_way():
+        return "this host has no default route"
     return ""
+
+
+def _has_way() -> bool:
+    """proc(5): a route whose destination and mask, or prefix length, are 0, but for lo."""
+    four = [row.split() for row in naming.read("/proc/net/route").splitlines()]
+    six = [row.split() for row in naming.read("/proc/net/ipv6_route").splitlines()]
+    nowhere = "0" * 32
+    return any(len(row) > 7 and row[1] == row[7] == "00000000" for row in four) or any(
+        len(row) > 9 and row[0] == nowhere and row[1] == "00" and row[9] != "lo" for row in six
+    )
 
 
 def link(root: str, holder: str) -> str:

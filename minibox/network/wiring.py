@@ -129,7 +129,6 @@ class Wiring:
         ]
         if self._is_users:
             own.append(("127.0.1.1", self._names()))  # its addresses are known too late
-            interfaces.append(Interface(is_ready=True))
         return Wired(
             tuple(interfaces),
             (
@@ -138,6 +137,7 @@ class Wiring:
                 Text(b"/etc/resolv.conf", dns),
             ),
             tuple(forms.route(text) for text in routes),
+            self._is_users,
         )
 
     def _etc_hosts(self, lines: Lines) -> Mount:
@@ -226,12 +226,16 @@ class Wiring:
             number = Leases(self._networks, network).preview()
             self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}", asked))
 
-    def plug_in(self, pid: int) -> None:
-        """Make the interfaces of the child, which waits for them. OSError, StateError."""
+    def prepare(self, pid: int) -> None:
+        """What has to be there while everybody may still look at the child: its change of ids ends
+        that (ptrace(2), dumpable). SetupError, StateError."""
         if self._is_users:
             from minibox.network import user
 
             user.plug(self._networks.root, self._holder, pid, self.ports)
+
+    def plug_in(self, pid: int) -> None:
+        """Make the interfaces of the child, which waits for them. OSError."""
         with Links() as links:
             for k, wire in enumerate(self.wires):
                 name, interface = wire.name.encode(), wire.interface(k, wire.number)

@@ -14,34 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.ordinary import DROP, USER, uncover
+
 COMMAND = str(Path(sys.executable).with_name("minibox"))
-REPOSITORY = Path(__file__).parent.parent.parent
-USER = 1234
-DROP = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all"]
-
-
-def _uncover() -> str:
-    """Shell commands that make the interpreter and this repository reachable for everybody in a
-    mount namespace: a directory above them that is closed is covered by an open one."""
-    commands = ["set -e"]
-    for needed in {Path(sys.base_prefix), Path(sys.prefix), REPOSITORY}:
-        closed = [path for path in [*needed.parents][::-1] if not path.stat().st_mode & 1]
-        if closed:
-            top, inner = shlex.quote(str(closed[0])), shlex.quote(str(needed))
-            commands += [
-                f"exec 9<{inner}",
-                f"mount -t tmpfs -o mode=755 covered {top}",
-                f"mkdir -p {inner}",
-                f"mount --no-canonicalize --bind /proc/self/fd/9 {inner}",
-                "exec 9<&-",
-            ]
-    return "\n".join(commands)
 
 
 @pytest.fixture
 def as_user():
     """`as_user(words…)`: a command without any privilege."""
-    script = f'{_uncover()}\nexec {shlex.join(DROP)} -- "$@"'
+    script = f'{uncover()}\nexec {shlex.join(DROP)} -- "$@"'
     argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh"]
 
     def run(*words, **options):
@@ -219,7 +200,7 @@ def test_a_tree_that_the_caller_may_not_enter(as_user, own_tree, message):
 
 
 def test_a_killed_supervisor_leaves_nothing(as_user, rootfs, no_process_left):
-    script = f'{_uncover()}\nexec {shlex.join(DROP)} -- "$@"'
+    script = f'{uncover()}\nexec {shlex.join(DROP)} -- "$@"'
     argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh"]
     inner = "echo up; sleep 1000"
     with subprocess.Popen(

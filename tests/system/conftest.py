@@ -344,3 +344,40 @@ def pytest_collection_modifyitems(items):
         if "shared_box" in item.fixturenames:
             item.fixturenames.remove("shared_box")
             item.fixturenames.insert(0, "shared_box")
+
+
+@pytest.fixture
+def site(tmp_path, rootfs, subreaper):
+    """A host of the test's own, in which the command runs: no network of this machine changes."""
+    from tests.system import hosts
+
+    made = hosts.Site(tmp_path / "state", rootfs)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def outside(site, helper):
+    """Another host on a wire to the first one: it knows no way to containers."""
+    from tests.system import hosts
+
+    other = helper(*hosts.NAMESPACES, script=hosts.HOST)
+    site.sh(
+        f"ip link add wire type veth peer name wire netns {other.pid};"
+        "ip addr add 198.51.100.1/24 dev wire; ip link set wire up"
+    )
+    enter = ["nsenter", "-t", str(other.pid), "-n", "-m", "--", "sh", "-ec"]
+
+    def run(script):
+        done = subprocess.run([*enter, script], capture_output=True, timeout=30)
+        assert done.returncode == 0, done
+        return done.stdout.decode()
+
+    run(
+        f"ip addr add {hosts.OUTSIDE}/24 dev wire; ip link set wire up; ip addr add 2001:db8::2/64 dev wire nodad"
+    )
+    site.sh("ip addr add 2001:db8::1/64 dev wire nodad")
+    run.begin = lambda script: subprocess.Popen(
+        [*enter, script], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    return run

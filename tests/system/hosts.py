@@ -9,6 +9,7 @@ import subprocess
 from tests.system.conftest import Box, Helper
 
 NAMESPACES = ("--net", "--mount", "--propagation=private")
+OUTSIDE = "198.51.100.2"
 SERVE = "mkdir -p /tmp/w; hostname >/tmp/w/name; echo ready; exec httpd -f -p {0} -h /tmp/w"
 # A resolv.conf and a /run of the test's own; a /sys of this network namespace.
 HOST = """

@@ -40,3 +40,24 @@ def test_a_clock_that_jumps_harms_nobody(box, monkeypatch, years):
         assert box.state(name)["ExitCode"] == 137
     assert "before" in box.do("ps", "-a")
     box.do("rm", "before", "after")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered", "not_offered"),
+    [
+        ("network ", {b"create", b"rm"}, {b"lan"}),
+        ("network rm ", {b"lan"}, {b"create"}),
+        ("topology ", {b"up", b"show"}, {b"lan"}),
+        ("run --net ", {b"lan", b"bridge", b"none"}, {b"create"}),
+        ("run --net l", {b"lan"}, {b"none"}),
+    ],
+)
+def test_networks_are_offered_where_they_are_wanted(box, words, offered, not_offered):
+    box.do("network", "create", "lan", "--internal")  # a file: nothing of the host's changes
+    line = f"minibox --root {box.root} {words}"
+    place = str(len(line.split(" ")) - 1)
+    asked = {"COMP_WORDS": line, "COMP_CWORD": place, "_MINIBOX_COMPLETE": "bash_complete"}
+    done = box.finish(box.begin(env={**os.environ, **asked}))
+    found = {row.partition(b",")[2] for row in done.stdout.split()}
+    assert offered <= found
+    assert not found & not_offered

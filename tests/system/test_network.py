@@ -12,41 +12,7 @@ import subprocess
 import pytest
 
 from tests.conftest import COMMAND
-from tests.system.hosts import HOST, NAMESPACES, SERVE, Site
-
-OUTSIDE = "198.51.100.2"
-
-
-@pytest.fixture
-def site(tmp_path, rootfs, subreaper):
-    made = Site(tmp_path / "state", rootfs)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def outside(site, helper):
-    """Another host on a wire to the first one: it knows no way to containers."""
-    other = helper(*NAMESPACES, script=HOST)
-    site.sh(
-        f"ip link add wire type veth peer name wire netns {other.pid};"
-        "ip addr add 198.51.100.1/24 dev wire; ip link set wire up"
-    )
-    enter = ["nsenter", "-t", str(other.pid), "-n", "-m", "--", "sh", "-ec"]
-
-    def run(script):
-        done = subprocess.run([*enter, script], capture_output=True, timeout=30)
-        assert done.returncode == 0, done
-        return done.stdout.decode()
-
-    run(
-        f"ip addr add {OUTSIDE}/24 dev wire; ip link set wire up; ip addr add 2001:db8::2/64 dev wire nodad"
-    )
-    site.sh("ip addr add 2001:db8::1/64 dev wire nodad")
-    run.begin = lambda script: subprocess.Popen(
-        [*enter, script], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
-    return run
+from tests.system.hosts import OUTSIDE, SERVE
 
 
 def bridge(site, name="bridge"):
