@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.conftest import site  # noqa: F401 - a fixture
+
 COMMAND = str(Path(sys.executable).with_name("minibox"))
 HUNG = "it hangs"
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")

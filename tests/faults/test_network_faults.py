@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ from tests.system.hosts import Site
 
 sys.path.append(str(Path(__file__).parent))
 import kept
+
+NEVER = {
+    "brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "futex", "exit_group", "rt_sigreturn",
+    "rt_sigaction", "rt_sigprocmask", "getpid", "gettid", "close", "execve", "clone3", "wait4",
+}  # fmt: skip
+NETLINK = {"socket", "sendto", "recvfrom", "symlink", "unlink", "readlink", "rename", "bind"}
+ERRORS = ("EIO", "ENOMEM", "EMFILE", "ENOBUFS", "EPERM", "EINTR")
 
 # Each step fails in turn; what is said otherwise than by the number of that step, or left.
 EACH_STEP = """
@@ -53,13 +61,6 @@ print(len(plan.steps) > 100)
 """
 
 
-@pytest.fixture
-def site(tmp_path, rootfs, subreaper):
-    made = Site(tmp_path / "state", rootfs)
-    yield made
-    made.close()
-
-
 def nothing_is_held(site):
     networks = site.root / "networks"
     left = [str(path) for path in networks.glob("*/leases/*")]
@@ -79,37 +80,129 @@ def test_each_step_that_fails_is_named_and_leaves_nothing(site):
     assert nothing_is_held(site) == []
 
 
-@pytest.mark.parametrize("words", [("run", "-d", "--name", "one"), ("run",)], ids=" ".join)
-def test_killed_at_each_of_its_system_calls(site, tmp_path, words):
-    """The next command with the same port works, whatever the killed one has left."""
-    site.do("network", "create", "lan")
-    # The first time is another one: the bridges are made.
-    site("run", "--net", "bridge", "--net", "lan", "-p", "8080:80", site.rootfs, "true")
-    trace = tmp_path / "trace"
-    line = [*words, "--net", "bridge", "--net", "lan", "-p", "8080:80", site.rootfs, "sleep", "0"]
+class Command:
+    """`minibox run …` with two networks and a port, at one of whose calls something happens."""
 
-    def run(*strace):
+    def __init__(self, site, words, trace):
+        self.site = site
+        self.trace = trace
+        self.line = [
+            *(*words, "--net", "bridge", "--net", "lan", "-p", "8080:80"),
+            *(site.rootfs, "sleep", "0"),
+        ]
+        site.do("network", "create", "lan")
+        # The first time is another one: the bridges are made.
+        site("run", "--net", "bridge", "--net", "lan", "-p", "8080:80", site.rootfs, "true")
+        assert self.run().returncode == 0
+        self.calls = [one for one in kept.calls(trace, str(site.root)) if one.name not in NEVER]
+        assert len(self.calls) > 50
+
+    def run(self, *strace):
         """The command under strace, all of it but the container."""
-        argv = site.enter("strace", "-o", trace, *strace, *Site.__mro__[1].words(site, *line))
+        words = Site.__mro__[1].words(self.site, *self.line)
+        argv = self.site.enter("strace", "-o", self.trace, *strace, *words)
         return subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
 
-    assert run().returncode == 0
-    calls = [one for one in kept.calls(trace, str(site.root)) if one.name != "exit_group"]
-    assert len(calls) > 50
-    for call in calls[:: kept.every(15)]:
+    def struck(self, call, what):
+        """Its end, when `what` has happened to it at this call; nothing of it is left then, and the
+        same command works."""
+        site = self.site
         site("rm", "-f", "one")
-        done = run(
-            "-e", f"trace={call.name}", "-e", f"inject={call.name}:signal=KILL:when={call.number}"
-        )
-        assert done.returncode in (-9, 137), (call, done)
+        fault = f"inject={call.name}:{what}:when={call.number}"
+        done = self.run("-e", f"trace={call.name}", "-e", fault)
         site("rm", "-f", "one")
-        again = site(*line)
+        again = site(*self.line)
         assert (again.returncode, again.stderr) == (0, b""), (call, again)
         site("rm", "-f", "one")
         site.do("gc")
         assert kept.until(lambda: not kept.descendants() - {site.host.pid}), call
         assert nothing_is_held(site) == [], call
-    assert kept.until(
-        lambda: not [name for name in site.sh("ls /sys/class/net").split() if name[:3] == "mbv"]
-    )
-    assert os.listdir(site.root / "containers") == []
+        return done
+
+    def left(self):
+        """Interfaces and containers, after all of them."""
+        assert kept.until(lambda: "mbv" not in self.site.sh("ls /sys/class/net"))
+        return os.listdir(self.site.root / "containers")
+
+
+WORDS = [("run", "-d", "--name", "one"), ("run",)]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_killed_at_each_of_its_system_calls(site, tmp_path, words):
+    """The next command with the same port works, whatever the killed one has left."""
+    command = Command(site, words, tmp_path / "trace")
+    for call in command.calls[:: kept.every(20)]:
+        done = command.struck(call, "signal=KILL")
+        assert done.returncode in (-9, 137), (call, done)
+    assert command.left() == []
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_each_failing_call_is_one_message(site, tmp_path, message, words):
+    """Or the command can do without it. What speaks to the kernel's network is always tried."""
+    command = Command(site, words, tmp_path / "trace")
+    rest = [call for call in command.calls if call.name not in NETLINK]
+    spoken = [call for call in command.calls if call.name in NETLINK]
+    for call in [*spoken[:: kept.every(7)], *rest[:: kept.every(60)]]:
+        error = ERRORS[(zlib.crc32(call.name.encode()) + call.number) % len(ERRORS)]
+        done = command.struck(call, f"error={error}")
+        if done.returncode:
+            assert done.returncode in (125, 126, 127), (call, done)
+            assert not message(done.stderr), (call, done)
+        else:
+            assert done.stderr == b"", (call, done)
+    assert command.left() == []
+
+
+# Half of them are killed while they run, and every tenth with the process that has started it.
+MANY = """
+import os, signal, sys, warnings, minibox
+warnings.simplefilter("ignore")
+rootfs, count = sys.argv[1], int(sys.argv[2])
+def start():
+    words = ["/bin/sh", "-c", "echo; exec sleep 1000"]
+    return minibox.Container(words, rootfs=rootfs, net="bridge", publish=["8080:80"],
+                             stdout="pipe").start()
+for k in range(count):
+    if k % 10 == 0:
+        pid = os.fork()
+        if pid == 0:
+            held = start()
+            held.stdout.read(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        continue
+    container = start()
+    if k % 2:
+        container.stdout.read(1)
+        container.kill()
+        assert container.wait().signal == 9
+    container.close()
+"""
+
+
+def test_five_hundred_starts_and_kills_leave_the_host_as_it_was(site):
+    python = COMMAND.with_name("python")
+
+    def run(count):
+        done = subprocess.run(
+            site.enter(python, "-c", MANY, site.rootfs, count), capture_output=True, timeout=120
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), done
+        site.sh(f"{COMMAND} gc")
+        assert kept.until(lambda: not kept.descendants() - {site.host.pid})
+        assert kept.until(lambda: "mbv" not in site.sh("ls /sys/class/net"))
+
+    def host():
+        """Links, addresses, neighbours, routes, rules, leases; what would hold a namespace."""
+        return site.sh(
+            "ip -o link; ip -o -4 addr; ip neigh | grep -v FAILED || :; ip route; ip rule;"
+            " nft list ruleset; ls /run/minibox/networks/bridge/leases /run/minibox/ports;"
+            " grep nsfs /proc/mounts || :"
+        )
+
+    run(2)
+    before = host()
+    run(500)
+    assert host() == before
