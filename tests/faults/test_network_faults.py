@@ -163,7 +163,7 @@ rootfs, count = sys.argv[1], int(sys.argv[2])
 def start():
     words = ["/bin/sh", "-c", "echo; exec sleep 1000"]
     return minibox.Container(words, rootfs=rootfs, net="bridge", publish=["8080:80"],
-                             stdout="pipe").start()
+                             stdout="pipe", stderr="null").start()
 for k in range(count):
     if k % 10 == 0:
         pid = os.fork()
