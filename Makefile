@@ -62,6 +62,7 @@ bench: setup
 	PYTHON=$(PYTHON) tools/setup bench </dev/null
 	$(PIP) install matplotlib
 	$(SUDO) $(BIN)/python benchmarks/bench.py
+	$(SUDO) $(BIN)/python benchmarks/throughput.py
 
 load: setup
 	$(SUDO) $(BIN)/python benchmarks/load.py

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 BALLAST = 4 << 30
+# The peers have no network but lo, or what their own default is makes none.
+MINIBOX = [BIN / "minibox", "run", "--net", "none"]
 NO_CGROUPS = "--cgroup-manager=disabled"
 
 # crun refuses a host with both cgroup hierarchies, and podman writes to /etc, /run and /dev/shm
@@ -224,7 +226,7 @@ class Bench:
     def _cold_tasks(self, plain: Sampler, apart: Sampler) -> dict[str, Task]:
         tasks = {
             "python": plain.task([sys.executable, "-I", "-c", "pass"]),
-            "minibox": plain.task([BIN / "minibox", "run", self.rootfs, COMMAND]),
+            "minibox": plain.task([*MINIBOX, self.rootfs, COMMAND]),
         }
         peers: dict[str, tuple[Sampler, Callable[[], Words]]] = {
             "runc": (plain, lambda: oci("runc", self.rootfs, self.directory)),
@@ -257,10 +259,12 @@ class Bench:
             Sampler(another_host(secluded(worker(self.rootfs)))) as theirs,
         ):
             cold = [BIN / "minibox", "run", "--net", "bridge", self.rootfs, COMMAND]
+            without = [*MINIBOX, self.rootfs, COMMAND]
             tasks = {
                 "library, no network": ours.call(),
                 "library, bridge": ours.call(net="bridge"),
                 "minibox, bridge": ours.task(cold),
+                "minibox, no network": ours.task(without),
             }
             if shutil.which("podman"):
                 words = podman(self.rootfs, self.directory, "bridge")
@@ -270,12 +274,14 @@ class Bench:
         self.add(row, samples, "library, bridge", "library, no network")
         row = Row("minibox run / podman, both with a bridge", "x", limit=0.35)
         self.add(row, samples, "minibox, bridge", "podman, bridge")
+        row = Row("minibox run, bridge / no network", "x")
+        self.add(row, samples, "minibox, bridge", "minibox, no network")
 
     def memory(self) -> None:
         """What the supervisor of a container that runs keeps for itself."""
         row = Row("memory (PSS) of minibox run, waiting", " MiB", limit=16)
         try:
-            sizes = supervisor_memory([BIN / "minibox", "run", self.rootfs, "/bin/sleep", "60"])
+            sizes = supervisor_memory([*MINIBOX, self.rootfs, "/bin/sleep", "60"])
             row.value = sizes["Pss"]
             row.note = f"of that its own alone {sizes['Private']:.1f} MiB; RSS {sizes['Rss']:.1f}"
         except NotMeasured as error:
