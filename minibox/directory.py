@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import struct
@@ -126,6 +125,8 @@ class Directory:
 
     def read(self, name: str) -> Data | None:
         """A file's object; None where there is none. Damaged."""
+        import json  # 10 ms, which a start with a network and no record of it does not pay
+
         path = self.file(name)
         try:
             text = slurp(path)
@@ -152,6 +153,8 @@ class Directory:
 
     def write(self, name: str, data: Data) -> None:
         """Put a file in its place, whole. StateError."""
+        import json
+
         put(self.file(name), json.dumps({"version": VERSION, **data}, indent=1).encode() + b"\n")
 
     def remove(self, name: str) -> None:

@@ -90,6 +90,7 @@ class Start:
         inputs = dict(self._given)
         opened: list[int] = []
         image = self.plan.encode(trace=trace)
+        mask = core.hold_signals()  # ^C waits until it is known what there is to be undone
         try:
             self._open(inputs, opened)
             if slots.USERNS in image.slots and self.plan.uid_map:
@@ -107,6 +108,7 @@ class Start:
         finally:
             for fd in opened:
                 os.close(fd)
+            core.release_signals(mask)
         # The child that we have made only makes the monitor, and ends.
         core.await_end(self._child.pidfd)
         self.raise_failure()

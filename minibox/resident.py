@@ -7,7 +7,6 @@ what was started last, exit-N.json how that ended.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import time
@@ -187,6 +186,8 @@ def record(number: int) -> str:
 def _end(path: str | int) -> Data | None:
     """What the monitor has left in such a file; None while it holds blanks. StateError when that
     cannot be known."""
+    import json
+
     try:
         text = os.pread(path, RECORD_BYTES, 0) if isinstance(path, int) else slurp(path)
         end = json.loads(text)

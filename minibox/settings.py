@@ -6,8 +6,6 @@ Pure, as forms.py: text -> value, or SpecError. The values are plain data that c
 
 from __future__ import annotations
 
-import json
-
 from minibox import forms
 from minibox.errors import SpecError
 
@@ -184,6 +182,8 @@ def _health(given: dict[str, Any]) -> dict[str, Any] | None:
 def _test(text: str) -> list[str]:
     """A line for a shell, or a JSON array of words, as docker takes them."""
     if text.startswith("["):
+        import json
+
         try:
             words = json.loads(text)
         except (ValueError, RecursionError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def execute(values: Values) -> int:
     terminals = tuple(fd for fd in range(3) if os.isatty(fd)) if values.get("tty") else ()
     default_net.settle(values)
-    wiring = run.networks(values)
+    wiring = run.networks(values, plans=True)
     if wiring:
         wiring.preview()
     spec, here = run.prepare(values, terminals=terminals, wiring=wiring)

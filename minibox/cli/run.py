@@ -49,15 +49,17 @@ def prepare(
     return spec, here
 
 
-def networks(values: Values) -> Wiring | None:
-    """What --net asks for, where it is more than a mode of the namespace."""
+def networks(values: Values, *, plans: bool = False) -> Wiring | None:
+    """What --net asks for, where it is more than a mode of the namespace. plans: only to be shown,
+    for which nobody needs a right. Unsupported."""
     options: Options = values  # type: ignore[assignment]
     if not request.is_wired(options):
         return None
     from minibox.cli import containers
     from minibox.network.wiring import Wiring, check_rights
 
-    check_rights(options)
+    if not plans:
+        check_rights(options)
     return Wiring(containers.store().root, options, options.get("hostname") or "minibox")
 
 

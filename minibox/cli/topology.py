@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     action, *names = values["args"]
-    if action == "ls" and not names:
+    if values.get("svg") and (action != "show" or len(names) != 1):
+        raise SpecError("--svg", "it goes with show and one topology")
+    if action == "ls":
+        if names:
+            raise SpecError("NAME", "ls lists all topologies")
         print("".join(f"{name}\n" for name in lab.names(containers.store().root)), end="")
         return 0
     act = {"up": _up, "down": _down, "show": _show}.get(action)

@@ -10,6 +10,7 @@ lock        held while one of these changes
 from __future__ import annotations
 
 import os
+import time
 from binascii import crc32
 
 from minibox.directory import Lock, is_there, listed, put, said, slurp
@@ -21,6 +22,7 @@ from minibox.store import default_root, is_name, remove_tree
 DEFAULT = "bridge"
 DRIVERS = ("bridge", "macvlan", "ipvlan")
 MODES = ("none", "host", "user", "container", "ns")
+FIRST_SUBNET = "10.66.0.0/16"
 FIRST_BRIDGE = "minibox0"
 MTU = 1500
 
@@ -28,7 +30,8 @@ MTU = 1500
 class Network(Record):
     """name: as it is asked for. driver: one of DRIVERS. interface: the bridge of the host's, or the
     parent of macvlan and ipvlan. subnets, gateways: of IPv4 and then of IPv6, as far as there are
-    some. mtu: bytes. internal: nothing outside can be reached. created: ns since the epoch."""
+    some. mtu: bytes. internal: nothing outside can be reached. created: ns since the epoch.
+    topology: the name of the one that it belongs to, or empty."""
 
     name: str
     driver: str
@@ -38,6 +41,7 @@ class Network(Record):
     mtu: int
     internal: bool
     created: int
+    topology: str = ""
 
 
 def no_such(name: str) -> StateError:
@@ -85,6 +89,19 @@ class Networks:
             raise no_such(name)
         return found
 
+    def default(self, subnet: Subnet) -> Network:
+        """What the network that nobody has made is like, on this subnet."""
+        return Network(
+            name=DEFAULT,
+            driver="bridge",
+            interface=self.bridge_name(DEFAULT),
+            subnets=(subnet,),
+            gateways=(subnet.address(1),),
+            mtu=MTU,
+            internal=False,
+            created=time.time_ns(),
+        )
+
     def write(self, network: Network) -> None:
         """A new one. StateError; the caller holds the lock of the store."""
         path = self.path(network.name)
@@ -126,6 +143,7 @@ def _text(network: Network) -> str:
         "mtu": str(network.mtu),
         "internal": "yes" if network.internal else "no",
         "created": str(network.created),
+        "topology": network.topology,
     }
     return "".join(f"{key} {value}\n" for key, value in rows.items())
 
@@ -143,6 +161,7 @@ def _parse(name: str, text: str) -> Network:
         mtu=int(found["mtu"]),
         internal={"yes": True, "no": False}[found["internal"]],
         created=int(found["created"]),
+        topology=found.get("topology", ""),
     )
     if network.driver not in DRIVERS or not network.interface or not network.subnets:
         raise ValueError

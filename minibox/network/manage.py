@@ -35,6 +35,7 @@ def create(
     mtu: int = MTU,
     driver: str = "bridge",
     parent: str = "",
+    topology: str = "",
 ) -> Network:
     """A new network; its bridge is made when it is first needed. SpecError, StateError."""
     _check_name(name)
@@ -62,6 +63,7 @@ def create(
             mtu=mtu,
             internal=internal,
             created=time.time_ns(),
+            topology=topology,
         )
         _check_gateways(network, gateways)
         networks.write(network)
@@ -75,23 +77,9 @@ def create_default(networks: Networks) -> Network:
     with store.lock():
         found = networks.find(DEFAULT)
         if found is None:
-            found = default(networks, _free(FIRST, _taken(networks)))
+            found = networks.default(_free(FIRST, _taken(networks)))
             networks.write(found)
     return found
-
-
-def default(networks: Networks, subnet: Subnet) -> Network:
-    """What the network that nobody has made is like."""
-    return Network(
-        name=DEFAULT,
-        driver="bridge",
-        interface=networks.bridge_name(DEFAULT),
-        subnets=(subnet,),
-        gateways=(subnet.address(1),),
-        mtu=MTU,
-        internal=False,
-        created=time.time_ns(),
-    )
 
 
 def _check_name(name: str) -> None:

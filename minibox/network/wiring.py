@@ -19,7 +19,7 @@ from minibox.errors import MiniboxError, SpecError, StateError, Unsupported
 from minibox.network import naming
 from minibox.network.attachment import Attachment, parse
 from minibox.network.bridge import ensure
-from minibox.network.config import DEFAULT, Network, Networks, no_such
+from minibox.network.config import DEFAULT, FIRST_SUBNET, Network, Networks, no_such
 from minibox.network.leases import Leases, holder_of_process
 from minibox.network.neighbours import Neighbours
 from minibox.network.ports import Port, ports
@@ -220,9 +220,7 @@ class Wiring:
             if network is None:
                 if asked.network != DEFAULT:
                     raise no_such(asked.network)
-                from minibox.network import manage
-
-                network = manage.default(self._networks, Subnet.parse("subnet", manage.FIRST[0]))
+                network = self._networks.default(Subnet.parse("subnet", FIRST_SUBNET))
             number = Leases(self._networks, network).preview()
             self.wires.append(Wire(network, 0, number, f"mbv{'?' * 11}{k}", asked))
 
@@ -376,6 +374,7 @@ def sweep(root: str) -> Iterator[str]:
     for name in networks.names():
         network = networks.find(name)
         if network is None:
+            yield from _sweep_half_made(networks, name)
             continue
         leases = Leases(networks, network)
         for number in leases.sweep():
@@ -386,3 +385,11 @@ def sweep(root: str) -> Iterator[str]:
                 addresses = [one.address(number) for one in network.subnets]
                 neighbours.forget(number, addresses)
                 yield neighbours.file(number)
+
+
+def _sweep_half_made(networks: Networks, name: str) -> Iterator[str]:
+    """Who makes a network holds the lock of the store until its file is there."""
+    with Store(networks.root).lock():
+        if networks.find(name) is None and networks.is_there(name):
+            networks.forget(name)
+            yield networks.path(name)

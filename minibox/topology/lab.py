@@ -85,13 +85,12 @@ class Topology:
             record = _read(self._store.root, self.name)
             if record and record["is_up"]:
                 raise StateError(f"topology {self.name} is up already")
-            if record:
-                self._clear()
-            self._write({"is_up": False, "subnets": {}, "addresses": []})
+            self._clear(record)
+            self._write({"is_up": False})
             try:
                 self._build(say)
             except BaseException:
-                self._clear()
+                self._clear(None)
                 raise
 
     def _build(self, say: Callable[[str], object]) -> None:
@@ -121,6 +120,7 @@ class Topology:
             ipv6=net.ipv6,
             internal=not net.outside,
             mtu=net.mtu or MTU,
+            topology=self.name,
         )
 
     def _numbers(self, made: Mapping[str, Network]) -> dict[tuple[str, str], int]:
@@ -153,16 +153,19 @@ class Topology:
             pairs = ",".join(f"{word}={value}" for word, value in words.items())
             net.append(f"{self.called(link.network)}:{pairs}")
         ways = []
-        for network, (router, here) in routes.ways(self.model, node).items():
+        far = routes.ways(self.model, node)
+        for network, (router, here) in far.items():
             for to in made[network].subnets:
                 by = next((one for one in made[here].subnets if one.family == to.family), None)
                 if by:
                     ways.append(f"{to}={by.address(numbers[router, here])}")
+        # Who is on one network with it, it finds there.
         hosts = [
             f"{other.name}:{subnet.address(numbers[other.name, link.network])}"
             for other in self.model.nodes
+            if not any(node.link(link.network) for link in other.links)
             for link in other.links
-            if other.name != node.name and not node.link(link.network)
+            if link.network in far
             for subnet in made[link.network].subnets
         ]
         given: dict[str, Any] = {**node.options, "net": net, "hostname": node.name}
@@ -173,9 +176,17 @@ class Topology:
     def down(self) -> None:
         """Nothing of it is left when this returns; that there was nothing is well. MiniboxError."""
         with _lock(self._store.root):
-            self._clear()
+            record = _read(self._store.root, self.name)
+            if record:
+                put(_path(self._store.root, self.name), _text({**record, "is_up": False}))
+            self._clear(record)
 
-    def _clear(self) -> None:
+    def _clear(self, record: dict[str, Any] | None) -> None:
+        """Take away what there is; record: what it was when it was brought up, if not the same."""
+        if record:
+            was = Topology(record["given"], root=self._store.root)
+            was._clear(None)
+            return
         for node in self.model.nodes:
             try:
                 container = Resident.find(self._store, self.called(node.name))
@@ -184,13 +195,13 @@ class Topology:
             except NoSuchContainer:
                 pass
         for net in self.model.networks:
-            if self._networks.is_there(self.called(net.name)):
+            found = self._networks.find(self.called(net.name))
+            if found and found.topology == self.name:
                 manage.remove(self._networks, self.called(net.name))
         discard(_path(self._store.root, self.name))
 
     def _write(self, state: dict[str, Any]) -> None:
-        text = json.dumps({"version": 1, "given": self.model.given, **state}, indent=1)
-        put(_path(self._store.root, self.name), f"{text}\n".encode())
+        put(_path(self._store.root, self.name), _text({"given": self.model.given, **state}))
 
     def __enter__(self) -> Self:
         self.up()
@@ -235,23 +246,31 @@ class Topology:
 def names(root: str) -> list[str]:
     """Of all that are up, or half up. StateError."""
     found = listed(f"{root}/topologies")
-    return [name.removesuffix(".json") for name in found if name.endswith(".json")]
+    whole = [name for name in found if name.endswith(".json") and not name.startswith(".")]
+    return [name.removesuffix(".json") for name in whole]
 
 
 def sweep(root: str) -> Iterator[str]:
     """Take down what a killed command has left half up; says which. MiniboxError."""
-    if not names(root):
+    if not is_there(f"{root}/topologies"):
         return
     with _lock(root):
+        for name in listed(f"{root}/topologies"):
+            if name.startswith("."):  # a record that was not written to its end
+                discard(f"{root}/topologies/{name}")
         for name in names(root):
             record = _read(root, name)
             if record and not record["is_up"]:
-                Topology(record["given"], root=root)._clear()
+                Topology(record["given"], root=root)._clear(None)
                 yield f"topology {name}"
 
 
 def _path(root: str, name: str) -> str:
     return f"{root}/topologies/{name}.json"
+
+
+def _text(record: dict[str, Any]) -> bytes:
+    return json.dumps({"version": 1, **record}, indent=1).encode() + b"\n"
 
 
 def _lock(root: str) -> Lock:

@@ -108,7 +108,10 @@ def load(path: str) -> Model:
         import tomli as tomllib
     try:
         with open(path, "rb") as file:
-            data = tomllib.loads(file.read(LARGEST).decode())
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ValueError("it is larger than 1 MiB")
+        data = tomllib.loads(text.decode())
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SpecError(path, reason or "it cannot be read") from None
@@ -118,35 +121,50 @@ def load(path: str) -> Model:
 
 def parse(data: Mapping[str, Any], directory: str = ".") -> Model:
     """directory: against which paths count. SpecError."""
-    top = _Table("", data, ("name", "rootfs", "networks", "routers", "containers"))
+    top = _Table("", "topology", data, ("name", "rootfs", "networks", "routers", "containers"))
     name = top.text("name")
     if not is_name(name):
         raise SpecError("name", f"{name!r}: letters, digits and _ . - after a letter or digit")
     networks = tuple(_net(one) for one in top.tables("networks"))
+    if not networks:
+        raise SpecError("networks", "there is none")
     known = [net.name for net in networks]
-    rootfs = top.text("rootfs")
-    nodes = []
+    rootfs = _absolute(top.text("rootfs"), directory)
+    nodes: list[Node] = []
+    given: dict[str, Any] = {**top.data, "rootfs": rootfs, "routers": {}, "containers": {}}
     for kind in ("routers", "containers"):
         for one in top.tables(kind):
-            nodes.append(_node(one, kind == "routers", known, rootfs, directory))
-            if any(node.name == nodes[-1].name for node in nodes[:-1]):
+            node = _node(one, kind == "routers", known, rootfs, directory)
+            if any(node.name == other.name for other in nodes):
                 raise SpecError(one.where, "there is a router of that name, too")
-    if not networks or not nodes:
-        raise SpecError("networks" if not networks else "containers", "there is none")
-    forwarding = FORWARDS + (FORWARDS_SIX if any(net.ipv6 for net in networks) else ())
+            nodes.append(node)
+            given[kind][node.name] = {**one.data, "rootfs": node.rootfs, **_paths(node)}
+    if not nodes:
+        raise SpecError("containers", "there is none")
+    has_six = any(net.ipv6 or ":" in net.subnet for net in networks)
+    forwarding = FORWARDS + (FORWARDS_SIX if has_six else ())
     for node in nodes:
         if node.forwards:
             node.options["sysctl"] = [*forwarding, *(node.options.get("sysctl") or ())]
-    return Model(name, networks, tuple(nodes), {**data, "rootfs": _absolute(rootfs, directory)})
+    return Model(name, networks, tuple(nodes), given)
+
+
+def _paths(node: Node) -> dict[str, Any]:
+    """Its options that hold paths, which mean the same from anywhere."""
+    words = ("volumes", "env_file")
+    return {word: node.options[word] for word in words if word in node.options}  # type: ignore[literal-required]
 
 
 class _Table:
     """A table of the file, and what it is called there; a word that is not known is a mistake."""
 
-    def __init__(self, where: str, data: Any, words: tuple[str, ...] | frozenset[str]) -> None:
+    def __init__(
+        self, where: str, name: str, data: Any, words: tuple[str, ...] | frozenset[str]
+    ) -> None:
         self.where = where
+        self.name = name
         if not hasattr(data, "items"):
-            raise SpecError(where, "a table is needed")
+            raise SpecError(where or name, "a table is needed")
         self.data: dict[str, Any] = {str(word): value for word, value in data.items()}
         for word in self.data:
             if words and word not in words:
@@ -155,15 +173,14 @@ class _Table:
     def at(self, word: str) -> str:
         return f"{self.where}.{word}" if self.where else word
 
-    @property
-    def name(self) -> str:
-        return self.where.rpartition(".")[2]
-
     def text(self, word: str) -> str:
+        """It is shown, too."""
         value = self.data.get(word, "")
-        if not isinstance(value, (str, os.PathLike)):
-            raise SpecError(self.at(word), "a string is needed")
-        return os.fspath(value)
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not isinstance(value, str) or not value.isprintable():
+            raise SpecError(self.at(word), "a string that can be printed is needed")
+        return value
 
     def flag(self, word: str) -> bool:
         value = self.data.get(word, False)
@@ -173,24 +190,26 @@ class _Table:
 
     def texts(self, word: str) -> tuple[str, ...]:
         value = self.data.get(word, ())
-        if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+        if word == "env" and hasattr(value, "items"):
+            value = [f"{name}={text}" for name, text in value.items()]
+        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
             raise SpecError(self.at(word), "a list of strings is needed")
         return tuple(value)
 
     def tables(self, word: str) -> list[_Table]:
         """The tables in a table."""
-        names = _Table(self.at(word), self.data.get(word, {}), ())
+        names = _Table(self.at(word), word, self.data.get(word, {}), ())
         for name in names.data:
             if not is_name(name):
                 raise SpecError(names.at(name), "it cannot be the name of a container")
-        return [_Table(names.at(name), value, ()) for name, value in names.data.items()]
+        return [_Table(names.at(name), name, value, ()) for name, value in names.data.items()]
 
 
 def _net(table: _Table) -> Net:
     words = ("subnet", "outside", "ipv6", "mtu", *LINK)
-    known = _Table(table.where, table.data, words)
+    known = _Table(table.where, table.name, table.data, words)
     mtu = known.data.get("mtu", 0)
-    if not isinstance(mtu, int):
+    if not isinstance(mtu, int) or isinstance(mtu, bool):
         raise SpecError(known.at("mtu"), "a number is needed")
     link = tuple((word, known.text(word)) for word in LINK if word in known.data)
     return Net(
@@ -200,7 +219,8 @@ def _net(table: _Table) -> Net:
 
 def _node(table: _Table, forwards: bool, networks: list[str], rootfs: str, directory: str) -> Node:
     own = ("rootfs", "command", "networks")
-    known = _Table(table.where, table.data, (request.OPTIONS - TAKEN).union(own))
+    words = (request.OPTIONS - TAKEN).union(own)
+    known = _Table(table.where, table.name, table.data, words)
     options: dict[str, Any] = {}
     for word in known.data:
         if word in own:
@@ -208,14 +228,17 @@ def _node(table: _Table, forwards: bool, networks: list[str], rootfs: str, direc
         read = known.flag if word in FLAGS else known.texts if word in LISTS else known.text
         value = read(word)
         options[word] = list(value) if isinstance(value, tuple) else value
-    tree = known.text("rootfs") or rootfs
+    for word in ("volumes", "env_file"):
+        if word in options:
+            options[word] = [_absolute(text, directory) for text in options[word]]
+    tree = _absolute(known.text("rootfs"), directory) or rootfs
     if not tree:
         raise SpecError(known.at("rootfs"), "it is missing")
     return Node(
         known.name,
         forwards,
         _links(known, networks),
-        _absolute(tree, directory),
+        tree,
         known.texts("command") or SLEEP,
         options,  # type: ignore[arg-type]
     )
@@ -232,7 +255,7 @@ def _links(table: _Table, networks: list[str]) -> tuple[Link, ...]:
     for name, words in given.items():
         if name not in networks:
             raise SpecError(where, f"{name!r} is none of {', '.join(networks)}")
-        one = _Table(f"{where}.{name}", words, WORDS)
+        one = _Table(f"{where}.{name}", name, words, WORDS)
         found.append(Link(name, tuple((word, one.text(word)) for word in one.data)))
     if not found:
         raise SpecError(where, "it is on no network")

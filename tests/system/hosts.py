@@ -49,7 +49,8 @@ class Site(Box):
     def serve(self, name, *options, port=80):
         """A container with a web server that tells its host name."""
         words = ("run", "-d", "--name", name, "--tmpfs", "/tmp", *options, self.rootfs)
-        self.do(*words, "sh", "-c", SERVE.format(port))
+        done = self(*words, "sh", "-c", SERVE.format(port))
+        assert done.returncode == 0, done  # the first one says that the host forwards now
         return self.address(name)
 
     def address(self, name):

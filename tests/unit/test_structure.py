@@ -90,17 +90,18 @@ def test_all_that_is_public_is_there():
         minibox.nonsense  # noqa: B018
 
 
-def test_the_quick_path_imports_little(tmp_path):
+@pytest.mark.parametrize("net", ["none", "bridge"])
+def test_the_quick_path_imports_little(tmp_path, net):
     """`minibox plan` goes the way of `run` up to the launch, and needs no root."""
     (tmp_path / "root").mkdir()
     code = (
         "import sys; sys.path.append(sys.argv[1]); from minibox.cli import main, run\n"
         "import os, minibox.foreground, minibox.supervisor\n"
         "os._exit = lambda code: print(*sys.modules)\n"
-        "main(['plan', sys.argv[2], '/bin/true'])\n"
+        "main(['--root', sys.argv[2], 'plan', '--net', sys.argv[3], sys.argv[2], '/bin/true'])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-IS", "-c", code, str(PACKAGE.parent), str(tmp_path / "root")],
+        [sys.executable, "-IS", "-c", code, str(PACKAGE.parent), str(tmp_path / "root"), net],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     loaded = done.stdout.splitlines()[-1].split()
