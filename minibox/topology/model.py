@@ -47,8 +47,7 @@ LISTS = frozenset(
 TAKEN = frozenset(("net", "ip", *LINK, "share", "join", "hostname"))
 SLEEP = ("/bin/sleep", "1000000000")
 LARGEST = 1 << 20
-FORWARDS = ("net.ipv4.ip_forward=1",)
-FORWARDS_SIX = ("net.ipv6.conf.all.forwarding=1",)
+FORWARDS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 
 
 class Net(Record):
@@ -142,10 +141,10 @@ def parse(data: Mapping[str, Any], directory: str = ".") -> Model:
     if not nodes:
         raise SpecError("containers", "there is none")
     has_six = any(net.ipv6 or ":" in net.subnet for net in networks)
-    forwarding = FORWARDS + (FORWARDS_SIX if has_six else ())
     for node in nodes:
-        if node.forwards:
-            node.options["sysctl"] = [*forwarding, *(node.options.get("sysctl") or ())]
+        # A new namespace has what the host has (ip-sysctl, devconf_inherit_init_net).
+        forwarding = [f"{word}={int(node.forwards)}" for word in FORWARDS[: 1 + has_six]]
+        node.options["sysctl"] = [*forwarding, *(node.options.get("sysctl") or ())]
     return Model(name, networks, tuple(nodes), given)
 
 

@@ -35,6 +35,7 @@ def test_it_reaches_its_host(site):
 
 
 def test_the_change_of_forwarding_is_said_once(site):
+    site.sh("echo 0 >/proc/sys/net/ipv4/ip_forward")
     first = site("run", "--net", "bridge", site.rootfs, "true")
     again = site("run", "--net", "bridge", site.rootfs, "true")
     assert b"net.ipv4.ip_forward was 0 and is 1 now" in first.stderr

@@ -490,6 +490,7 @@ with minibox.Topology({**DATA, "rootfs": pathlib.Path(rootfs)}, root=root) as la
 
 
 def test_a_program_loads_a_file_and_hears_what_changes_on_the_host(site):
+    site.sh("echo 0 >/proc/sys/net/ipv4/ip_forward")
     path = written(site, SMALL.replace("[networks.right]", "[networks.right]\noutside = true"))
     script = """
 lab = minibox.Topology.load(sys.argv[3], root=root)

@@ -84,10 +84,11 @@ def test_the_words_of_a_file_become_records(tmp_path):
     )
     a = node(found, "a")
     assert (a.forwards, a.rootfs) == (False, f"{tmp_path}/./tree")
-    assert (a.command, a.options) == (
-        ("/bin/httpd", "-f"),
-        {"publish": ["8080:80"], "read_only": True},
-    )
+    assert a.command == ("/bin/httpd", "-f")
+    assert {word: a.options[word] for word in ("publish", "read_only")} == {
+        "publish": ["8080:80"],
+        "read_only": True,
+    }
     assert a.links == (model.Link("left", (("ip", "10.1.0.9"), ("rate", "1mbit"))),)
     assert a.links[0].ip == "10.1.0.9"
     assert node(found, "r").command == model.SLEEP
@@ -142,7 +143,7 @@ def test_a_router_forwards_and_a_container_does_not():
     found = model.parse(small())
     assert node(found, "r").options == {"sysctl": ["net.ipv4.ip_forward=1"]}
     assert [one.name for one in found.nodes if one.forwards] == ["r"]
-    assert node(found, "a").options == {}
+    assert node(found, "a").options == {"sysctl": ["net.ipv4.ip_forward=0"]}
 
 
 def test_a_router_forwards_ipv6_where_there_is_some():
