@@ -55,6 +55,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 # Only for nft(8), to show the maps: the types of the fields, six bits each.
 T_IPV4, T_IPV6, T_PROTOCOL, T_PORT = 7, 8, 12, 13
 LARGEST_REPLY = 1 << 16
+WITHOUT = "--net none and --net host need nothing of the kind"
 
 
 # Expressions.
@@ -412,4 +413,4 @@ def element(
 def _failed(error: int) -> SetupError:
     is_missing = error in (EOPNOTSUPP, EPROTONOSUPPORT)
     reason = "this kernel has no nftables, which this network needs" if is_missing else ""
-    return SetupError(error, "change the firewall", reason=reason)
+    return SetupError(error, "change the firewall", reason=reason, hint=WITHOUT)

@@ -6,7 +6,7 @@ thread of its own: it has an event loop, and the caller may be in the middle of 
 from __future__ import annotations
 
 import functools
-from errno import EEXIST
+from errno import EEXIST, EIO
 from threading import Thread
 
 from pyroute2 import IPRoute, NetlinkError
@@ -139,7 +139,7 @@ def _failed(error: Exception, what: str) -> SetupError:
     if isinstance(error, SetupError):
         return error
     number = error.code if isinstance(error, NetlinkError) else getattr(error, "errno", None)
-    return SetupError(number or 5, what)
+    return SetupError(number or EIO, what, hint=firewall.WITHOUT)
 
 
 def _mac(network: Network) -> str:

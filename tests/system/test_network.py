@@ -463,6 +463,63 @@ def test_other_rules_are_left_alone(site):
     assert site.sh("nft list ruleset") == "table inet theirs {\n\tchain c {\n\t}\n}\n"
 
 
+def test_a_host_without_nftables_says_so_where_it_is_needed(site):
+    """socket(AF_NETLINK, …, NETLINK_NETFILTER) is what such a kernel refuses."""
+    line = ["--root", str(site.root), "run"]
+
+    def run(*words):
+        fault = "inject=socket:error=EPROTONOSUPPORT:when="
+        strace = ("strace", "-f", "-o", "/dev/null", "-e", "trace=socket", "-e")
+        for k in range(1, 20):  # which of the sockets it is
+            done = subprocess.run(
+                site.enter(*strace, f"{fault}{k}", COMMAND, *line, *words, site.rootfs, "true"),
+                capture_output=True,
+                timeout=30,
+            )
+            if b"firewall" in done.stderr or done.returncode == 0:
+                return done
+            site("network", "rm", "bridge")
+        return done
+
+    done = run("--net", "bridge")
+    assert (done.returncode, done.stderr) == (
+        125,
+        b"minibox: change the firewall: this kernel has no nftables, which this network needs\n"
+        b"  hint: --net none and --net host need nothing of the kind\n",
+    )
+    assert site.sh("nft list ruleset") == ""
+
+
+TWO_HUNDRED = """
+import os, sys, minibox
+rootfs = sys.argv[1]
+def start():
+    words = ["/bin/sh", "-c", "hostname -i; exec cat"]
+    return minibox.Container(words, rootfs=rootfs, net="bridge", stdin="pipe", stdout="pipe").start()
+for _ in range(8):
+    if os.fork() == 0:
+        boxes = [start() for _ in range(25)]
+        print("".join(box.stdout.readline().decode() for box in boxes), end="", flush=True)
+        sys.stdin.read()  # until all have started
+        [box.close() for box in boxes]
+        os._exit(0)
+"""
+
+
+def test_two_hundred_on_one_bridge_from_eight_processes(site):
+    """No address is given twice, and the last ones reach the first."""
+    argv = site.enter(COMMAND.with_name("python"), "-c", TWO_HUNDRED, site.rootfs)
+    begun = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    found = [begun.stdout.readline().decode().strip() for _ in range(200)]
+    assert len(set(found)) == 200, found
+    pings = " && ".join(f"ping -c 1 -W 5 {found[k]}" for k in (0, 99, 199))
+    # The library's containers are in the default state directory, and this one has to be.
+    words = site.enter(COMMAND, "run", "--net", "bridge", site.rootfs, "sh", "-c", pings)
+    done = subprocess.run(words, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+    begun.communicate(timeout=30)
+    assert (begun.returncode, done.returncode) == (0, 0), done
+
+
 def test_many_on_one_bridge_at_once(site):
     """No address is given twice, whoever starts."""
     begun = [
