@@ -145,9 +145,9 @@ def gc(store: Store) -> Iterator[str]:
 
         yield from lab.sweep(store.root)
     if is_there(f"{store.root}/networks") or is_there(f"{store.root}/pasta"):
-        from minibox.network import wiring
+        from minibox.network import afterwards
 
-        yield from wiring.sweep(store.root)
+        yield from afterwards.sweep(store.root)
 
 
 def _sweep(container: Resident) -> Iterator[str]:

@@ -165,9 +165,9 @@ def withdraw(container: Resident) -> None:
     except Damaged:
         run = {}  # its leases are free all the same, and gc finds the rest
     if run.get("networks"):
-        from minibox.network import wiring
+        from minibox.network import afterwards
 
-        wiring.withdraw(container.store.root, container.id, run)
+        afterwards.withdraw(container.store.root, container.id, run)
 
 
 def _forget_if_asked(container: Resident) -> None:

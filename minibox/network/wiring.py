@@ -14,7 +14,7 @@ from errno import EEXIST
 
 from minibox import forms, request
 from minibox import syscalls as sc
-from minibox.directory import discard, is_there
+from minibox.directory import discard
 from minibox.errors import MiniboxError, SpecError, StateError, Unsupported
 from minibox.network import naming
 from minibox.network.attachment import Attachment, parse
@@ -32,9 +32,8 @@ from minibox.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from minibox.directory import Data
     from minibox.network.neighbours import Lines
     from minibox.request import Options
     from minibox.spec import Mount
@@ -341,55 +340,3 @@ class Wiring:
     def told(self) -> dict[str, object]:
         """For run.json."""
         return {"networks": [wire.told(k) for k, wire in enumerate(self.wires)]}
-
-
-def withdraw(root: str, id_: str, run: Data) -> None:
-    """What a container that has ended has left to be done: its ports and its names. run: its
-    run.json. StateError, SetupError."""
-    networks = Networks(root)
-    if is_there(f"{root}/ports"):
-        from minibox.network.published import Published
-
-        Published(networks).release(id_)
-    for one in run.get("networks") or ():
-        network = networks.find(one["name"]) if one["name"] != DEFAULT else None
-        addresses = [text.partition("/")[0] for text in one["addresses"]]
-        if network and addresses:
-            number = network.subnets[0].number(addresses[0])
-            neighbours = Neighbours(networks.path(network.name), network.subnets)
-            with networks.lock(network.name):
-                holders = dict(Leases(networks, network).all())
-                if holders.get(number, id_) == id_:  # else somebody has it already
-                    neighbours.forget(number, addresses)
-
-
-def sweep(root: str) -> Iterator[str]:
-    """Take back what nobody holds any more; says what. StateError, SetupError."""
-    from minibox.network import user
-    from minibox.network.published import Published
-
-    networks = Networks(root)
-    yield from user.sweep(root)
-    yield from Published(networks).sweep()
-    for name in networks.names():
-        network = networks.find(name)
-        if network is None:
-            yield from _sweep_half_made(networks, name)
-            continue
-        leases = Leases(networks, network)
-        for number in leases.sweep():
-            yield f"{networks.path(name)}/leases/{number}"
-        neighbours = Neighbours(networks.path(name), network.subnets)
-        with networks.lock(name):
-            for number in neighbours.stale(number for number, _ in leases.all()):
-                addresses = [one.address(number) for one in network.subnets]
-                neighbours.forget(number, addresses)
-                yield neighbours.file(number)
-
-
-def _sweep_half_made(networks: Networks, name: str) -> Iterator[str]:
-    """Who makes a network holds the lock of the store until its file is there."""
-    with Store(networks.root).lock():
-        if networks.find(name) is None and networks.is_there(name):
-            networks.forget(name)
-            yield networks.path(name)
