@@ -8,6 +8,7 @@ import stat
 
 from minibox import forms
 from minibox.errors import SpecError
+from minibox.network import modes
 from minibox.resources import idmap
 from minibox.spec import (
     DEFAULT_CAPABILITIES,
@@ -143,9 +144,7 @@ def build(
     """The Spec of a request. SpecError; the root file system and the volumes are looked at.
     wired: what a network brings with it."""
     namespaces, joined = _namespaces(options)
-    for word in ("publish", "route"):
-        if options.get(word) and not is_wired(options):
-            raise SpecError(f"--{word}", "it needs a network: --net bridge")
+    modes.check(options)
     has_root = _has_root(joined, options)
     root = _root(rootfs, options, host) if has_root else None
     user, home = _user(options.get("user"), root)
@@ -208,44 +207,6 @@ def namespaces(options: Options) -> tuple[str, ...]:
     return _namespaces(options)[0]
 
 
-def nets(options: Options) -> tuple[str, ...]:
-    """What --net asks for: one mode, or networks. SpecError."""
-    given = options.get("net")
-    found = ("none",) if given is None else (given,) if isinstance(given, str) else tuple(given)
-    if not found or not all(found):
-        raise SpecError("--net", "a mode or the name of a network is needed")
-    for text in found:
-        if _is_mode(text) and len(found) > 1:
-            raise SpecError("--net", f"{text!r} does not go with others")
-        if sum(text.partition(":")[0] == other.partition(":")[0] for other in found) > 1:
-            raise SpecError("--net", f"{text!r} is given twice")
-    return found
-
-
-def networks(options: Options) -> tuple[str, ...]:
-    """The words of --net that name networks; none where it is a mode without."""
-    found = nets(options)
-    return () if _is_mode(found[0]) else found
-
-
-def _is_mode(text: str) -> bool:
-    """Is it no network?"""
-    return text in ("none", "host", "user") or text.startswith(("ns:", "container:"))
-
-
-def is_wired(options: Options) -> bool:
-    """Does somebody else have to say what there is behind --net?"""
-    return bool(networks(options)) or (
-        nets(options)[0] == "user" or nets(options)[0].startswith("container:")
-    )
-
-
-def unwired(options: Options) -> Options:
-    """The same without another container's network, for who only wants to know the rest."""
-    found: Options = {**options, "net": "none"}
-    return found if nets(options)[0].startswith("container:") else options
-
-
 def _given(options: Options, word: str, default: str) -> str:
     """An option's text; only one that is not given at all has the default: "" may be a mistake."""
     text: str | None = options.get(word)  # type: ignore[assignment]
@@ -256,7 +217,7 @@ def _has_root(joined: tuple[Join, ...], options: Options) -> bool:
     """Does the container get a root file system? A mnt namespace that it joins brings its own."""
     if not any(join.kind == "mnt" for join in joined):
         return True
-    for word in ("overlay", "read_only", "size", "volumes", "tmpfs", "shm_size"):
+    for word in ("overlay", "read_only", "size", "volumes", "tmpfs", "shm_size", "dns", "add_host"):
         if options.get(word):
             option = "--" + word.replace("_", "-").replace("volumes", "volume")
             raise SpecError(option, "nothing is mounted in a mnt namespace that is joined")
@@ -280,15 +241,15 @@ def _absolute(path: bytes) -> bytes:
 def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
     joined = tuple(forms.join(text) for text in options.get("join") or ())
     shared = {kind for text in options.get("share") or () for kind in forms.kinds("--share", text)}
-    modes, userns = nets(options), _given(options, "userns", "auto")
+    asked, userns = modes.nets(options), _given(options, "userns", "auto")
     if userns not in ("auto", "host"):
         raise SpecError("--userns", f"{userns!r} is none of auto, host")
-    if modes == ("host",):
+    if asked == ("host",):
         shared.add("net")
-    if modes[0].startswith("container:"):
-        raise SpecError("--net", f"{modes[0]!r} is not known here")
-    if modes[0].startswith("ns:"):
-        joined += (forms.join("net=" + modes[0].removeprefix("ns:")),)
+    if asked[0].startswith("container:"):
+        raise SpecError("--net", f"{asked[0]!r} is not known here")
+    if asked[0].startswith("ns:"):
+        joined += (forms.join("net=" + asked[0].removeprefix("ns:")),)
     if userns == "host":
         shared.add("user")
     for join in joined:

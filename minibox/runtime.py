@@ -13,6 +13,7 @@ from minibox import core, request, supervisor
 from minibox import host as hosts
 from minibox.compile import compile, slots
 from minibox.errors import SpecError, StateError
+from minibox.network import modes
 from minibox.request import UNWIRED, Wired
 from minibox.resources import idmap, streams
 from minibox.spec import Record
@@ -154,12 +155,12 @@ class Container:
         if isinstance(args, (str, bytes)):
             raise SpecError("args", "a list of words is needed, not one string")
         words = tuple(args)
-        self._prepared = prepared(words, rootfs, request.unwired(options), redirected)
+        self._prepared = prepared(words, rootfs, modes.unwired(options), redirected)
         self._asked = (words, rootfs, options, redirected)
         self._given = given
         self._ends = [-1, -1, -1]
         self._began = 0.0
-        self._is_wired = request.is_wired(options)
+        self._is_wired = modes.is_wired(options)
 
     @property
     def spec(self) -> Spec:

@@ -11,6 +11,7 @@ from minibox import syscalls as sc
 from minibox.cli import default_net
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
+from minibox.network import modes
 from minibox.numbers import NUMBERS
 from minibox.spec import Terminal
 from minibox.syscalls import SIGKILL
@@ -53,7 +54,7 @@ def networks(values: Values, *, plans: bool = False) -> Wiring | None:
     """What --net asks for, where it is more than a mode of the namespace. plans: only to be shown,
     for which nobody needs a right. Unsupported."""
     options: Options = values  # type: ignore[assignment]
-    if not request.is_wired(options):
+    if not modes.is_wired(options):
         return None
     from minibox.cli import containers
     from minibox.network.wiring import Wiring, check_rights

@@ -9,6 +9,7 @@ from minibox import health, request, resident
 from minibox.cli import table
 from minibox.directory import SHORT
 from minibox.logs import rfc3339
+from minibox.network import modes
 from minibox.resident import CREATED, NS, RESTARTING, Resident, State
 
 TYPE_CHECKING = False
@@ -67,7 +68,7 @@ def row(container: Resident, state: State, *, whole: bool = False) -> dict[str, 
         "Names": config["name"],
         "Labels": dict(config["labels"]),
         "Mounts": ",".join(text.split(":")[0] for text in config["options"].get("volumes") or ()),
-        "Networks": ",".join(request.nets(config["options"])),
+        "Networks": ",".join(modes.names(config["options"])),
         "Size": "",
         "LocalVolumes": "0",
         "Pid": state.pid,
@@ -128,7 +129,7 @@ def entry(container: Resident, state: State) -> dict[str, Any]:
         "Pid": state.pid,
         "Labels": config["labels"],
         "Mounts": [text.split(":")[1] for text in config["options"].get("volumes") or ()],
-        "Networks": list(request.nets(config["options"])),
+        "Networks": list(modes.names(config["options"])),
         "Restarts": state.restarts,
         "AutoRemove": config["remove"],
     }
@@ -193,7 +194,7 @@ def whole(container: Resident, state: State) -> dict[str, Any]:
             },
             "LogConfig": {"Type": "k8s-file", "Config": config["log"]},
             "ReadonlyRootfs": bool(options.get("read_only")),
-            "NetworkMode": request.nets(options)[0],
+            "NetworkMode": modes.names(options)[0],
             "UsernsMode": options.get("userns", "auto"),
             "Binds": list(options.get("volumes") or ()),
             "CapAdd": list(options.get("cap_add") or ()),

@@ -11,6 +11,7 @@ from minibox import host as hosts
 from minibox.compile import compile
 from minibox.directory import SHORT
 from minibox.errors import SpecError, StateError
+from minibox.network import modes
 from minibox.resident import Resident
 from minibox.resources import idmap
 from minibox.spec import Monitor, Terminal
@@ -59,7 +60,7 @@ def create(
 
 def check_networks(store: Store, options: Options) -> None:
     """Could they be plugged in? SpecError, StateError."""
-    if request.is_wired(options):
+    if modes.is_wired(options):
         from minibox.network.wiring import Wiring
 
         Wiring(store.root, options, "").check()
@@ -73,7 +74,7 @@ def build(
     wiring: Wiring | None = None,
 ) -> Spec:
     """The Spec of a container's config, with this monitor and these networks. SpecError."""
-    given = wiring.options if wiring else request.unwired(config["options"])
+    given = wiring.options if wiring else modes.unwired(config["options"])
     wired = wiring.wired() if wiring else request.UNWIRED
     options: Options = dict(given)  # type: ignore[assignment]
     if "uts" in request.namespaces(options):

@@ -9,11 +9,12 @@ import sys
 import time
 
 from minibox import host as hosts
-from minibox import monitor, request, resident
+from minibox import monitor, resident
 from minibox.compile import compile
 from minibox.directory import SHORT, Directory, put, try_lock
 from minibox.errors import StateError
 from minibox.life.create import DEFAULT_SIZE, build, journal
+from minibox.network import modes
 from minibox.resident import RECORD_BYTES, Resident, State, record, start_time
 from minibox.spec import Monitor
 
@@ -143,7 +144,7 @@ def _put_back(container: Resident, before: Data | None, number: int) -> None:
 def _wiring(container: Resident, say: Callable[[str], object]) -> Wiring | None:
     """Its networks, with leases for this start."""
     config = container.config
-    if not request.is_wired(config["options"]):
+    if not modes.is_wired(config["options"]):
         return None
     from minibox.network.wiring import Wiring
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from errno import EEXIST
 
-from minibox import forms, request
+from minibox import forms
 from minibox import syscalls as sc
 from minibox.directory import discard
 from minibox.errors import MiniboxError, SpecError, StateError, Unsupported
-from minibox.network import naming
+from minibox.network import modes, naming
 from minibox.network.attachment import Attachment, parse
 from minibox.network.bridge import ensure
 from minibox.network.config import DEFAULT, FIRST_SUBNET, Network, Networks, no_such
@@ -32,7 +32,7 @@ from minibox.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from minibox.network.neighbours import Lines
     from minibox.request import Options
@@ -43,7 +43,7 @@ READ_ONLY = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | 
 
 def check_rights(options: Options) -> None:
     """Unsupported for who cannot plug anything in."""
-    if request.networks(options) and os.geteuid():
+    if modes.networks(options) and os.geteuid():
         raise Unsupported("only root can make a bridge\n  hint: --net none or --net host")
 
 
@@ -99,13 +99,13 @@ class Wiring:
     ) -> None:
         self._networks = Networks(root)
         self.options = options
-        self._asked = [parse(text, options) for text in request.networks(options)]
+        self._asked = [parse(text, options) for text in modes.networks(options)]
         self._hostname = hostname
         self._id = id_
         self._name = name
         self._holder = id_ or holder_of_process()
         self._joined = -1
-        self._is_users = request.nets(options) == ("user",)
+        self._is_users = modes.nets(options) == ("user",)
         self._hosts = ""  # the file that others write into, where there are others
         self.wires: list[Wire] = []
         self.ports: list[Port] = ports(options.get("publish") or ())
@@ -119,7 +119,6 @@ class Wiring:
         numbers = [wire.number if is_own else 0 for wire in self.wires]
         named = zip(self.wires, numbers, strict=True)
         own = [(wire.network.subnets[0].address(number), self._names()) for wire, number in named]
-        dns = naming.resolv_conf(options.get("dns") or (), reaches_loopback=False)
         routes = options.get("route") or ()
         has_default = any(text.startswith("default=") for text in routes)
         interfaces = [
@@ -130,19 +129,25 @@ class Wiring:
             own.append(("127.0.1.1", self._names()))  # its addresses are known too late
         return Wired(
             tuple(interfaces),
-            (
-                self._etc_hosts([*own, *naming.added(options.get("add_host") or ())]),
-                Text(b"/etc/hostname", f"{self._hostname}\n".encode()),
-                Text(b"/etc/resolv.conf", dns),
-            ),
+            tuple(self._files(own)),
             tuple(forms.route(text) for text in routes),
             self._is_users,
         )
 
-    def _etc_hosts(self, lines: Lines) -> Mount:
-        if not self._hosts:
-            return Text(b"/etc/hosts", naming.hosts(lines))
-        return Bind(b"/etc/hosts", os.fsencode(self._hosts), False, READ_ONLY)
+    def _files(self, own: Lines) -> Iterator[Mount]:
+        """Without a network of its own, those that somebody has asked for something in."""
+        dns, added = self.options.get("dns") or (), naming.added(self.options.get("add_host") or ())
+        is_hosts = modes.nets(self.options) == ("host",)
+        if self._hosts:
+            yield Bind(b"/etc/hosts", os.fsencode(self._hosts), False, READ_ONLY)
+        elif own or added:
+            base = naming.read("/etc/hosts").encode() if is_hosts else b""
+            yield Text(b"/etc/hosts", base + naming.hosts([*own, *added]))
+        if own:
+            yield Text(b"/etc/hostname", f"{self._hostname}\n".encode())
+        if own or dns:
+            servers = naming.resolv_conf(dns, reaches_loopback=is_hosts)
+            yield Text(b"/etc/resolv.conf", servers)
 
     def _names(self) -> list[str]:
         found = [self._hostname, *([self._name] if self._name else [])]
@@ -208,7 +213,7 @@ class Wiring:
 
     def _other(self) -> Resident | None:
         """The container of --net container:NAME. StateError."""
-        mode, _, name = request.nets(self.options)[0].partition(":")
+        mode, _, name = modes.nets(self.options)[0].partition(":")
         return Resident.find(Store(self._networks.root), name) if mode == "container" else None
 
     def preview(self) -> None:
@@ -233,6 +238,8 @@ class Wiring:
 
     def plug_in(self, pid: int) -> None:
         """Make the interfaces of the child, which waits for them. OSError."""
+        if not self.wires:
+            return
         with Links() as links:
             for k, wire in enumerate(self.wires):
                 name, interface = wire.name.encode(), wire.interface(k, wire.number)
@@ -292,8 +299,6 @@ class Wiring:
             if asked.network != DEFAULT:
                 self._networks.get(asked.network)
         self._other()
-        if self.ports and not self._asked and not self._is_users:
-            raise SpecError("--publish", "the other container's ports are its own")
 
     def release(self) -> None:
         """Give back leases and ports; what is gone already is well."""

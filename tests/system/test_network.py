@@ -69,6 +69,41 @@ def test_without_a_network_nothing_is_made(site):
     assert site.sh("ls /sys/class/net") == "lo\n"
 
 
+def test_names_are_to_be_had_without_a_network(site):
+    words = ("--dns", "192.0.2.53", "--add-host", "far:192.0.2.7")
+    for net in ("none", "host"):
+        text = site.inside("cat /etc/resolv.conf /etc/hosts", *words, net=net)
+        assert text.startswith("nameserver 192.0.2.53\n")
+        assert "\n192.0.2.7       far\n" in text
+
+
+def test_a_route_and_a_word_about_one_interface(site):
+    site.do("network", "create", "lan", "--internal", "--subnet", "10.9.0.0/24")
+    words = ("--net", "lan:ip=10.9.0.7,mac=02:00:00:00:00:07", "--route", "10.8.0.0/16=10.9.0.1")
+    text = site.inside("ip addr show eth1; ip route", *words)
+    assert "inet 10.9.0.7/24" in text
+    assert "link/ether 02:00:00:00:00:07" in text
+    assert "10.8.0.0/16 via 10.9.0.1 dev eth1" in text
+    assert "default via 10.66.0.1 dev eth0" in text
+    text = site.inside("ip route", "--route", "default=10.66.0.9")
+    assert "default via 10.66.0.9 dev eth0" in text
+    assert "10.66.0.1" not in text
+
+
+def test_the_words_about_an_interface_are_not_its_networks_name(site):
+    site.do("network", "create", "lan", "--internal", "--subnet", "10.9.0.0/24")
+    site.do("create", "--name", "c", "--net", "lan:ip=10.9.0.7", site.rootfs, "true")
+    assert site.inspect("c")["HostConfig"]["NetworkMode"] == "lan"
+    assert site.do("ps", "-a", "--format", "{{.Networks}}") == "lan"
+
+
+def test_sysctls_are_the_containers_own(site):
+    read = "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/shmmni"
+    words = ("--sysctl", "net.ipv4.ip_default_ttl=33", "--sysctl", "kernel.shmmni=99")
+    assert site.inside(read, *words, net="none") == "33\n99\n"
+    assert site.sh(read) != "33\n99\n"
+
+
 def test_the_same_network_as_another_container(site):
     address = site.serve("web", "--net", "bridge")
     text = site.inside(
@@ -309,6 +344,22 @@ def test_what_no_network_can_be(site, outside, words, said):
         (("--net", ""), "a mode or the name of a network"),
         (("--net", "host", "--net", "bridge"), "does not go with others"),
         (("--net", "bridge", "--net", "bridge"), "is given twice"),
+        (("--net", "none", "--latency", "1ms"), "--latency: it needs a network"),
+        (("--net", "host", "--ip", "10.66.0.9"), "--ip: it needs a network"),
+        (("--net", "none", "--network-alias", "x"), "--network-alias: it needs a network"),
+        (("--net", "none", "--route", "default=1.2.3.4"), "--route: it needs a network"),
+        (("--net", "none:ip=10.66.0.9"), "only a network takes words"),
+        (("--net", "bridge:ip"), "write NAME:WORD=VALUE"),
+        (("--net", "bridge:colour=red"), "write NAME:WORD=VALUE"),
+        (("--net", "bridge:ip=1.2.3.4,ip=1.2.3.5"), "write NAME:WORD=VALUE"),
+        (("--net", "bridge:mac=ff:ff:ff:ff:ff:ff"), "no address of one interface"),
+        (("--net", "bridge", "--route", "10.0.0.0/8=fd00::1"), "write SUBNET=GATEWAY"),
+        (("--net", "bridge", "--route", "10.0.0.0=10.66.0.1"), "write SUBNET=GATEWAY"),
+        (("--sysctl", "net.ipv4.ip_forward"), "write NAME=VALUE"),
+        (("--sysctl", "net/ipv4/../../kernel/core_pattern=x"), "write NAME=VALUE"),
+        (("--sysctl", "kernel.core_pattern=x"), "is the host's"),
+        (("--net", "host", "--sysctl", "net.ipv4.ip_forward=1"), "is the host's"),
+        (("--net", "none", "--sysctl", "net.ipv4.nonsense=1"), "No such file"),
         (("-p", "80:80"), "it needs a network"),
         (("--net", "bridge", "-p", "80"), "write [ADDRESS:]8080:80"),
         (("--net", "bridge", "-p", "1-2:3"), "write [ADDRESS:]8080:80"),

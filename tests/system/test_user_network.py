@@ -104,6 +104,11 @@ def test_with_other_options(host, options):
     assert "198.51.100.1/24" in host.inside("ip addr show eth0", *options, net="user")
 
 
+def test_what_pasta_cannot_do_is_refused(host):
+    words = ("run", "--net", "user", "--rate", "1mbit", host.rootfs, "true")
+    assert "--rate: it needs a network" in host.refused(*words)
+
+
 def test_a_published_port(host, outside):
     host.do(
         *("run", "-d", "--name", "web", "--net", "user", "-p", "8080:80", "--tmpfs", "/tmp"),
