@@ -221,6 +221,9 @@ def traps(tmp_path):
     return directory
 
 
+RUN = ("run", "--net", "none")  # where no MINIBOX_NET says so
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_variable_is_not_heard(command, rootfs, traps, name):
     environment = {**os.environ, name: HOSTILE[name].format(traps=traps)}
@@ -232,7 +235,7 @@ def test_a_hostile_variable_is_not_heard(command, rootfs, traps, name):
 def test_all_hostile_variables_at_once_from_the_directory_of_traps(command, rootfs, traps):
     environment = {name: value.format(traps=traps) for name, value in HOSTILE.items()}
     script = "env | grep -c -E 'PYTHON|TMPDIR|LANG'"
-    done = command.run("run", rootfs, "/bin/sh", "-c", script, env=environment, cwd=traps)
+    done = command.run(*RUN, rootfs, "/bin/sh", "-c", script, env=environment, cwd=traps)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"0\n", b"")
     assert not list(traps.glob("*.sprung"))
 
@@ -245,7 +248,7 @@ def test_a_missing_library_to_preload_is_the_loaders_complaint_alone(command, ro
 
 
 def test_no_environment_at_all(command, rootfs):
-    done = command.run("run", rootfs, "/bin/sh", "-c", "echo $HOME $PATH", env={})
+    done = command.run(*RUN, rootfs, "/bin/sh", "-c", "echo $HOME $PATH", env={})
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"/root /")
 

@@ -307,7 +307,8 @@ def test_the_library_passes_no_fd_of_its_own_or_the_programs(rootfs):
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
 def test_arguments_pass_byte_for_byte(cli, rootfs, locale):
     words = [b"/bin/sh", b"-c", b"cat /proc/$$/cmdline; :", b"sh", *ODD_WORDS]
-    done = cli("run", rootfs, *words, env={"LC_ALL": locale, "PATH": os.environ["PATH"]})
+    environment = {"LC_ALL": locale, "PATH": os.environ["PATH"], "MINIBOX_NET": "none"}
+    done = cli("run", rootfs, *words, env=environment)
     assert done.stdout == b"".join(word + b"\0" for word in words)
 
 
@@ -315,7 +316,7 @@ def test_arguments_pass_byte_for_byte(cli, rootfs, locale):
 def test_variables_pass_byte_for_byte(cli, rootfs, locale):
     items = [b"V%d=%s" % item for item in enumerate(ODD_WORDS)] + [b"\xff=x", b"A=b=c", b"a b=c"]
     options = [word for item in items for word in (b"--env", item)]
-    environment = {"LC_ALL": locale, "PATH": os.environ["PATH"]}
+    environment = {"LC_ALL": locale, "PATH": os.environ["PATH"], "MINIBOX_NET": "none"}
     done = cli("run", *options, rootfs, "/bin/cat", "/proc/self/environ", env=environment)
     assert set(items) <= set(done.stdout.split(b"\0"))
 
