@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import minibox
+from tests.ordinary import uncover
 
 COMMAND = str(Path(sys.executable).with_name("minibox"))
 PAGES = 4096
@@ -98,16 +99,9 @@ def test_little_memory_is_one_message_or_enough(limited, message, works, megabyt
 
 def test_no_more_processes_is_one_message(command, rootfs, message):
     """As an ordinary user in a user namespace of the test's own, where the limit counts."""
-    uncover = (
-        "import runpy, sys; run = runpy.run_path(sys.argv[1]); print(run['_uncover'](), end='')"
-    )
-    rootless = Path(__file__).with_name("test_rootless.py")
-    prepare = subprocess.run(
-        [sys.executable, "-c", uncover, rootless], capture_output=True, text=True, check=True
-    ).stdout
     drop = "setpriv --reuid=4321 --regid=4321 --clear-groups --inh-caps=-all"
     run = shlex.join([COMMAND, "run", rootfs, "/bin/echo", "started"])
-    whole = f"{prepare}\nexec {drop} -- prlimit --nproc=1 {run}"
+    whole = f"{uncover()}\nexec {drop} -- prlimit --nproc=1 {run}"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", whole],
         capture_output=True,
