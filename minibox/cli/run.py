@@ -56,12 +56,13 @@ def networks(values: Values, *, plans: bool = False) -> Wiring | None:
     options: Options = values  # type: ignore[assignment]
     if not modes.is_wired(options):
         return None
-    from minibox.cli import containers
+    from minibox import cli
     from minibox.network.wiring import Wiring, check_rights
+    from minibox.store import Store
 
     if not plans:
         check_rights(options)
-    return Wiring(containers.store().root, options, options.get("hostname") or "minibox")
+    return Wiring(Store(cli.root).root, options, options.get("hostname") or "minibox")
 
 
 def wants_pty(values: Values, terminals: tuple[int, ...]) -> bool:

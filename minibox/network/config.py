@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-from binascii import crc32
 
 from minibox.directory import Lock, is_there, listed, put, said, slurp
 from minibox.errors import SpecError, StateError
@@ -128,6 +127,8 @@ class Networks:
         """Of the host's interface: each state directory has its own."""
         if name == DEFAULT and self.root == default_root():
             return FIRST_BRIDGE
+        from binascii import crc32
+
         return f"mb{crc32(f'{self.root} {name}'.encode()):08x}"
 
     def is_there(self, name: str) -> bool:
