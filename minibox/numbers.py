@@ -77,6 +77,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "close_range": (436, 436, "int int |CLOSE_RANGE_"),
     "openat2": (437, 437, "fd path memory int"),
     "mount_setattr": (442, 442, "fd path |AT_ memory int"),
+    "landlock_create_ruleset": (444, 444, "memory int int"),
     GATE: (STEPS[GATE], STEPS[GATE], "int"),
     STORE: (STEPS[STORE], STEPS[STORE], "fd memory"),
     FORK: (STEPS[FORK], STEPS[FORK], "|CLONE_"),

@@ -189,6 +189,12 @@ VERBS = (
         completes="topologies",
         actions=("up", "down", "show", "ls"),
     ),
+    Verb(
+        "doctor",
+        "minibox.cli.doctor",
+        "Print what this host offers for containers, what follows, and what mends it.",
+        (JSON,),
+    ),
     _life("gc", "Clear what killed commands have left.", (QUIET,), (), ""),
     _life("healthcheck", "Check the health of a container now.", (), ONE, "running"),
     Verb(

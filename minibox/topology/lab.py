@@ -90,7 +90,10 @@ class Topology:
             try:
                 self._build(say)
             except BaseException:
-                self._clear(None)
+                try:
+                    self._clear(None)
+                except MiniboxError:
+                    pass  # it is written down what there is, and why up has failed is to be said
                 raise
 
     def _build(self, say: Callable[[str], object]) -> None:

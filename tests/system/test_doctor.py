@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox doctor says what the running kernel offers, also where something was taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.conftest import COMMAND
+from tests.ordinary import DROP, uncover
+
+NAMES = {
+    *("kernel", "rights", "namespaces", "user namespaces", "ids for ordinary users"),
+    *("idmapped mounts", "overlay", "cgroups", "seccomp", "landlock", "networks", "pasta"),
+    *("security modules", "core dumps"),
+}
+
+
+@pytest.fixture
+def examined():
+    """`examined("-m", script="umount …")`: the findings by name, in namespaces of their own."""
+
+    def run(*flags, script=":", drop=()):
+        line = f'{script}; exec "$@"'
+        argv = ["unshare", *flags, "sh", "-ec", line, "sh", *drop, str(COMMAND), "doctor", "--json"]
+        done = subprocess.run(argv, capture_output=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, b""), done
+        return {one["name"]: one for one in json.loads(done.stdout)}
+
+    return run
+
+
+def test_it_says_what_this_kernel_has(examined):
+    found = examined("-m")
+    assert set(found) == NAMES
+    assert {one["state"] for one in found.values()} <= {"yes", "partly", "no"}
+    assert os.uname().release in found["kernel"]["found"]
+    assert found["user namespaces"]["state"] == found["overlay"]["state"] == "yes"
+    assert found["idmapped mounts"]["state"] == "yes"
+
+
+def test_it_changes_nothing(cli):
+    before = (sorted(os.listdir("/proc/self/fd")), os.listdir("/sys/class/net"))
+    done = cli("doctor")
+    assert done.returncode == 0
+    assert (sorted(os.listdir("/proc/self/fd")), os.listdir("/sys/class/net")) == before
+
+
+def test_a_knob_that_forbids_user_namespaces_is_named_with_its_mend(examined):
+    """user.max_user_namespaces is each user namespace's own (user_namespaces(7))."""
+    found = examined("-Ur", "-m", script="echo 0 >/proc/sys/user/max_user_namespaces")
+    one = found["user namespaces"]
+    assert one["state"] == "no"
+    assert "user.max_user_namespaces" in one["found"]
+    assert one["mend"] == "sysctl -w user.max_user_namespaces=65536"
+
+
+def test_a_host_without_cgroups(examined):
+    found = examined("-m", script="umount -R -l /sys/fs/cgroup")
+    assert found["cgroups"]["state"] == "no"
+
+
+def test_a_host_with_cgroup_v2_alone(examined):
+    script = "umount -R -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
+    assert examined("-m", script=script)["cgroups"]["found"].startswith("v2, with ")
+
+
+def test_an_ordinary_user_is_told_what_is_missing(examined):
+    found = examined("-m", "--propagation=private", script=uncover(), drop=DROP)
+    assert found["rights"]["found"] == "user 1234"
+    assert found["ids for ordinary users"]["state"] == "no"
+    assert found["idmapped mounts"]["found"] == "only for root"
+
+
+def test_a_table_for_people(cli):
+    text = cli("doctor").stdout.decode()
+    lines = text.splitlines()
+    assert lines[0].split() == ["WHAT", "FOUND", "WHAT", "FOLLOWS"]
+    assert all(any(line.startswith(name) for line in lines) for name in NAMES)
+    assert "\x1b" not in text
