@@ -12,7 +12,7 @@
     networks = ["left", "right"]
 
     [containers.a]
-    command = ["/bin/httpd", "-f"]   # else it sleeps; also any option of minibox run
+    command = ["httpd", "-f"]   # else it sleeps; also any option of minibox run
     networks.left = { ip = "10.1.0.9", rate = "1mbit" }
 
 Pure, but for reading the file.
@@ -45,7 +45,7 @@ LISTS = frozenset(
 )
 # What a topology says itself.
 TAKEN = frozenset(("net", "ip", *LINK, "share", "join", "hostname"))
-SLEEP = ("/bin/sleep", "1000000000")
+SLEEP = ("sleep", "1000000000")
 LARGEST = 1 << 20
 FORWARDS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 
