@@ -143,7 +143,7 @@ def works(home):
 
 
 def steps_of(plan, name):
-    step = kept.every(USUAL.get(name, 3))
+    step = kept.every(USUAL.get(name, 5))
     return list(range(0, len(plan.steps), step))
 
 

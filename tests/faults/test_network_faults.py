@@ -132,7 +132,7 @@ WORDS = [("run", "-d", "--name", "one"), ("run",)]
 def test_killed_at_each_of_its_system_calls(site, tmp_path, words):
     """The next command with the same port works, whatever the killed one has left."""
     command = Command(site, words, tmp_path / "trace")
-    for call in command.calls[:: kept.every(20)]:
+    for call in command.calls[:: kept.every(30)]:
         done = command.struck(call, "signal=KILL")
         assert done.returncode in (-9, 137), (call, done)
     assert command.left() == []
@@ -144,7 +144,7 @@ def test_each_failing_call_is_one_message(site, tmp_path, message, words):
     command = Command(site, words, tmp_path / "trace")
     rest = [call for call in command.calls if call.name not in NETLINK]
     spoken = [call for call in command.calls if call.name in NETLINK]
-    for call in [*spoken[:: kept.every(7)], *rest[:: kept.every(60)]]:
+    for call in [*spoken[:: kept.every(9)], *rest[:: kept.every(80)]]:
         error = ERRORS[(zlib.crc32(call.name.encode()) + call.number) % len(ERRORS)]
         done = command.struck(call, f"error={error}")
         if done.returncode:
