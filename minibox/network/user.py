@@ -31,6 +31,7 @@ TUN = "/dev/net/tun"
 PATIENCE = 10_000  # ms
 SIGKILL, SIGPIPE = 9, 13
 MOST_SAID = 4096
+PROTOCOLS = {"tcp": "-t", "udp": "-u"}
 NO_LOG = "syslog"  # it complains of each line that it could not log, too
 
 
@@ -82,7 +83,7 @@ def plug(root: str, holder: str, pid: int, ports: Iterable[Port]) -> None:
         words += ["-T", "none", "-U", "none", *_published(ports)]
         words += ["--runas", "0:0"] if os.geteuid() == 0 else []
         words += ["--userns", owner] if _is_own(owner) else ["--netns-only"]
-        _run([*words, "--netns", path])
+        _run([*words, "--netns", path], opened)
     except OSError as error:
         if isinstance(error, SetupError):
             raise
@@ -98,8 +99,7 @@ def _seen(pid: int, kind: str, opened: list[int]) -> str:
     path = f"/proc/{pid}/ns/{kind}"
     if os.geteuid():
         return path
-    opened.append(os.open(path, os.O_RDONLY))
-    os.set_inheritable(opened[-1], True)
+    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     return f"/proc/self/fd/{opened[-1]}"
 
 
@@ -111,7 +111,7 @@ def _is_own(owner: str) -> bool:
 def _published(ports: Iterable[Port]) -> list[str]:
     """pasta's own words for it; without any it would pass on what it likes."""
     found = []
-    for option, protocol in (("-t", "tcp"), ("-u", "udp")):
+    for protocol, option in PROTOCOLS.items():
         mine = [port for port in ports if port.protocol == protocol]
         texts = [f"{_host(port)}{port.host_port}:{port.port}" for port in mine]
         found += [word for text in texts or ["none"] for word in (option, text)]
@@ -122,8 +122,8 @@ def _host(port: Port) -> str:
     return f"{port.host}/" if port.host else ""
 
 
-def _run(words: list[str]) -> None:
-    """pasta goes into the background when everything is there."""
+def _run(words: list[str], passed: list[int]) -> None:
+    """pasta goes into the background when everything is there. passed: fds that it gets."""
     program = find()
     if program is None:
         raise StateError(obstacle())
@@ -133,6 +133,8 @@ def _run(words: list[str]) -> None:
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             (os.POSIX_SPAWN_DUP2, write, 2),
+            # Onto itself: that alone takes away close-on-exec (posix_spawn(3)).
+            *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in passed),
         ]
         # This thread may have blocked all signals; and pasta minds that Python ignores SIGPIPE.
         argv = ["pasta", *words]

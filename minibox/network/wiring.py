@@ -185,6 +185,8 @@ class Wiring:
         why = user.obstacle()
         if why and self.ports:
             raise Unsupported(f"--publish: {why}")
+        if any(port.protocol not in user.PROTOCOLS for port in self.ports):
+            raise Unsupported(f"--publish: pasta passes on {' and '.join(user.PROTOCOLS)}")
         if why:
             say(f"no network but lo: {why}")
             self._is_users = False

@@ -107,6 +107,8 @@ def test_with_other_options(host, options):
 def test_what_pasta_cannot_do_is_refused(host):
     words = ("run", "--net", "user", "--rate", "1mbit", host.rootfs, "true")
     assert "--rate: it needs a network" in host.refused(*words)
+    words = ("run", "--net", "user", "-p", "80:80/sctp", host.rootfs, "true")
+    assert "pasta passes on tcp and udp" in host.refused(*words)
 
 
 def test_a_published_port(host, outside):
