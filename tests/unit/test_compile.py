@@ -39,7 +39,12 @@ INTERFACES = (
 )
 PLANS = {
     "networks": (
-        spec(interfaces=INTERFACES, mounts=(*s.DEFAULT_MOUNTS, s.Text(b"/etc/hosts", b"127.0.0.1"))),
+        spec(
+            interfaces=INTERFACES,
+            routes=((b"10.2.0.0/24", b"10.67.0.9"), (b"::/0", b"fd66::9")),
+            sysctls=((b"net/ipv4/ip_forward", b"1"), (b"kernel/shmmni", b"99")),
+            mounts=(*s.DEFAULT_MOUNTS, s.Text(b"/etc/hosts", b"127.0.0.1")),
+        ),
         ROOT_HOST,
     ),
     "default": (spec(), ROOT_HOST),
@@ -161,6 +166,17 @@ def test_the_stage_runs_after_the_ids_are_mapped():
     assert calls.index("gate") < calls.index("setresuid") < calls.index("execveat")
 
 
+def test_pasta_is_there_before_the_first_gate_opens():
+    def gates(**changes):
+        return [op.why for op in compile(spec(**changes), ROOT_HOST).ops if op.call == "gate"]
+
+    maps = "until minibox has written uid_map and gid_map"
+    assert gates() == [maps]
+    assert gates(uplink=True) == [f"{maps}, and pasta is there"]
+    assert gates(**HOST_IDS) == []
+    assert gates(**HOST_IDS, uplink=True) == ["until pasta is there"]
+
+
 def test_only_root_with_a_user_namespace_runs_in_pythons_memory():
     staged = {name: compile(*given).staged for name, given in PLANS.items()}
     assert [name for name, is_staged in staged.items() if not is_staged] == [
@@ -184,6 +200,9 @@ def test_only_root_with_a_user_namespace_runs_in_pythons_memory():
         ({"user": s.User(70000)}, "user"),
         ({"user": s.User(0, 70000)}, "user"),
         ({"root": None}, "namespaces"),
+        ({"routes": ((b"0.0.0.0/0", b"10.0.0.1"),)}, "route"),
+        ({"sysctls": ((b"kernel/core_pattern", b"x"),)}, "sysctl"),
+        ({"sysctls": ((b"net/a", b"x"),), "namespaces": without("net")}, "sysctl"),
         ({"mounts": (s.Tmpfs(b"/proc/x"),)}, "mounts[0]"),
         ({"mounts": (s.Tmpfs(b"/"),)}, "mounts[0]"),
         ({"mounts": (s.Tmpfs(b"/a/../b"),)}, "mounts[0]"),
