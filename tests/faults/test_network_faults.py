@@ -193,6 +193,8 @@ def test_five_hundred_starts_and_kills_leave_the_host_as_it_was(site):
         site.sh(f"{COMMAND} gc")
         assert kept.until(lambda: not kept.descendants() - {site.host.pid})
         assert kept.until(lambda: "mbv" not in site.sh("ls /sys/class/net"))
+        # A bridge says a moment later that it has no carrier any more.
+        assert kept.until(lambda: "NO-CARRIER" in site.sh("ip -o link show minibox0"))
 
     def host():
         """Links, addresses, neighbours, routes, rules, leases; what would hold a namespace."""
