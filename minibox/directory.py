@@ -110,6 +110,15 @@ class Lock:
             self._fd = -1
 
 
+def lock_in(path: str) -> Lock:
+    """The lock of a directory that is made where it is not there. StateError."""
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except OSError as error:
+        raise said(error, path) from None
+    return Lock(f"{path}/lock", path)
+
+
 # One container's directory.
 
 

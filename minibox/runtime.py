@@ -326,19 +326,25 @@ def run(
     )
     try:
         process = container._launch()
-        process.started()
-        talk = streams.Conversation(process.pidfd, container._ends, input, output_limit)
-        timed_out = talk.hold(timeout, lambda: process.kill(SIGKILL))
-        status = process.wait()
+        return _hold(process, container._ends, input, timeout, output_limit, container._began)
     finally:
         container.close()
-    assert status is not None
-    return _result(status, timed_out, talk, container._began)
 
 
-def _result(
-    status: supervisor.Status, timed_out: bool, talk: streams.Conversation, began: float
+def _hold(
+    process: supervisor.Process,
+    ends: list[int],
+    input: bytes,
+    timeout: float | None,
+    output_limit: int,
+    began: float,
 ) -> Result:
+    """Feed a process that has been launched, take what it says, wait for its end. SetupError."""
+    process.started()
+    talk = streams.Conversation(process.pidfd, ends, input, output_limit)
+    timed_out = talk.hold(timeout, lambda: process.kill(SIGKILL))
+    status = process.wait()
+    assert status is not None
     taken = [capture.data for capture in talk.captures] or [b"", b""]
     return Result(
         status.exit_code,
@@ -386,15 +392,10 @@ def run_inside(
         for name in STREAMS:
             os.close(inputs.pop(name))
         try:
-            process.started()
-            talk = streams.Conversation(process.pidfd, ends, input, output_limit)
-            timed_out = talk.hold(timeout, lambda: process.kill(SIGKILL))
-            status = process.wait()
+            return _hold(process, ends, input, timeout, output_limit, began)
         finally:
             process.close()
     finally:
         for fd in {*inputs.values(), *ends}:
             if fd >= 0:
                 os.close(fd)
-    assert status is not None
-    return _result(status, timed_out, talk, began)

@@ -18,8 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MODES = ("bridge", "none", "host", "user", "container:", "ns:")
-
 
 def run(words: list[str]) -> int:
     """Run a command line; a usage error is 125, as every failure of minibox's own."""
@@ -68,9 +66,11 @@ def _names(verb: Verb, ctx: click.Context, text: str) -> list[CompletionItem]:
 def _networks(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
     """What a shell offers for --net."""
     from minibox.cli import completion
+    from minibox.network.config import DEFAULT
+    from minibox.network.modes import ALONE, OF_ANOTHER
 
     cli.root = ctx.find_root().params.get("root") or cli.root
-    words = [*MODES, *completion.names("networks", text)]
+    words = [DEFAULT, *ALONE, *OF_ANOTHER, *completion.names("networks", text)]
     return [CompletionItem(word) for word in dict.fromkeys(words) if word.startswith(text)]
 
 

@@ -36,17 +36,16 @@ def each(
     act: Callable[[Resident], object],
     *,
     say: bool = True,
-    all_there_are: object = False,
+    may_be_gone: bool = False,
 ) -> int:
     """Do something with each container; print the name of each with which it went well. Those with
-    which it did not are said, and do not stop the others. all_there_are: nobody has named them, so
-    that one is gone meanwhile is no error."""
+    which it did not are said, and do not stop the others."""
     code = 0
     for name in names:
         try:
             act(find(name))
         except (MiniboxError, OSError) as error:
-            if not (all_there_are and isinstance(error, NoSuchContainer)):
+            if not (may_be_gone and isinstance(error, NoSuchContainer)):
                 code = cli.report(error)
         else:
             if say:
@@ -54,8 +53,15 @@ def each(
     return code
 
 
-def chosen(values: Values, wanted: Callable[[Resident], bool]) -> list[str]:
-    """The containers that a command line names; with --all those that are `wanted`."""
+def each_chosen(
+    values: Values, wanted: Callable[[Resident], bool], act: Callable[[Resident], object]
+) -> int:
+    """The same with the containers that a command line names; with --all those that are `wanted`,
+    of which nobody has named one: that it is gone meanwhile is no error."""
+    return each(_chosen(values, wanted), act, may_be_gone=bool(values.get("all")))
+
+
+def _chosen(values: Values, wanted: Callable[[Resident], bool]) -> list[str]:
     names: list[str] = values["args"]
     if not values.get("all"):
         if not names:

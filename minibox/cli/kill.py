@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 def execute(values: Values) -> int:
     signal = values.get("signal")
     number = forms.signal("--signal", "KILL" if signal is None else signal)
-    names = containers.chosen(values, lambda it: not it.state().is_at_rest)
-    all_ = values.get("all")
-    return containers.each(
-        names, lambda container: life.kill(container, number), all_there_are=all_
+    return containers.each_chosen(
+        values, lambda it: not it.state().is_at_rest, lambda container: life.kill(container, number)
     )

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def execute(values: Values) -> int:
     force = bool(values.get("force"))
-    names = containers.chosen(values, lambda it: force or it.state().is_at_rest)
-    all_ = values.get("all")
-    return containers.each(
-        names, lambda container: life.remove(container, force=force), all_there_are=all_
+    return containers.each_chosen(
+        values,
+        lambda it: force or it.state().is_at_rest,
+        lambda container: life.remove(container, force=force),
     )

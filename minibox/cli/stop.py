@@ -16,8 +16,8 @@ def execute(values: Values) -> int:
     seconds = None if timeout is None else float(settings.whole("--time", timeout))
     signal = values.get("signal")
     number = None if signal is None else forms.signal("--signal", signal)
-    names = containers.chosen(values, lambda it: not it.state().is_at_rest)
-    all_ = values.get("all")
-    return containers.each(
-        names, lambda container: life.stop(container, seconds, number), all_there_are=all_
+    return containers.each_chosen(
+        values,
+        lambda it: not it.state().is_at_rest,
+        lambda container: life.stop(container, seconds, number),
     )

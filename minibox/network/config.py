@@ -20,7 +20,6 @@ from minibox.store import default_root, is_name, remove_tree
 
 DEFAULT = "bridge"
 DRIVERS = ("bridge", "macvlan", "ipvlan")
-MODES = ("none", "host", "user", "container", "ns")
 FIRST_SUBNET = "10.66.0.0/16"
 FIRST_BRIDGE = "minibox0"
 MTU = 1500

@@ -34,12 +34,13 @@ class Leases:
         self._networks = networks
         self._network = network
         self._path = networks.path(network.name)
+        self._size = min(one.size for one in network.subnets)
         self._taken = self._reserved()
 
     def _reserved(self) -> set[int]:
         """The gateway's; the first is the network's own, the last IPv4's broadcast."""
         ranges = self._network.subnets
-        found = {0, min(one.size for one in ranges) - 1}
+        found = {0, self._size - 1}
         for gateway in self._network.gateways:
             found |= {one.number(gateway) for one in ranges}
         return found
@@ -50,11 +51,10 @@ class Leases:
         with self._networks.lock(self._network.name):
             if wanted is not None:
                 return self._exactly(holder, wanted)
-            size = min(one.size for one in self._network.subnets)
             last = read_link(f"{self._path}/last")
             start = int(last) if last.isdigit() else 0
-            for step in range(1, min(size, 1 << 20) + 1):
-                number = (start + step) % size
+            for step in range(1, min(self._size, 1 << 20) + 1):
+                number = (start + step) % self._size
                 if number not in self._taken and self._lease(number, holder):
                     self._remember(number)
                     return number
@@ -62,12 +62,11 @@ class Leases:
 
     def preview(self) -> int:
         """What take would try first."""
-        size = min(one.size for one in self._network.subnets)
         last = read_link(f"{self._path}/last")
         number = (int(last) if last.isdigit() else 0) + 1
-        while number % size in self._taken:
+        while number % self._size in self._taken:
             number += 1
-        return number % size
+        return number % self._size
 
     def number(self, wanted: str) -> int:
         """Of an address. StateError for one that nobody can have."""
@@ -78,7 +77,7 @@ class Leases:
 
     def free(self, but: Container[int]) -> Iterator[int]:
         """Numbers that can be given to somebody, these excepted. StateError after the last one."""
-        for number in range(min(one.size for one in self._network.subnets)):
+        for number in range(self._size):
             if number not in self._taken and number not in but:
                 yield number
         raise StateError(f"network {self._network.name}: all addresses are in use")

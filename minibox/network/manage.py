@@ -8,8 +8,9 @@ import time
 from minibox.errors import SpecError, StateError
 from minibox.netlink import AF_INET, AF_INET6
 from minibox.network import setup
-from minibox.network.config import DEFAULT, DRIVERS, MODES, MTU, Network, Networks, no_such
+from minibox.network.config import DEFAULT, DRIVERS, MTU, Network, Networks, no_such
 from minibox.network.leases import Leases, is_held
+from minibox.network.modes import ALONE, OF_ANOTHER
 from minibox.network.subnet import FAMILIES, Subnet
 from minibox.store import Store, is_name
 
@@ -85,7 +86,7 @@ def create_default(networks: Networks) -> Network:
 def _check_name(name: str) -> None:
     if not is_name(name):
         raise SpecError("NAME", f"{name!r}: letters, digits and _ . - after a letter or digit")
-    if name in MODES or name == DEFAULT:
+    if name in (DEFAULT, *ALONE) or f"{name}:" in OF_ANOTHER:
         raise SpecError("NAME", f"{name!r} is a word of --net")
 
 

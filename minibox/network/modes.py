@@ -9,6 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minibox.request import Options
 
+ALONE = ("none", "host", "user")
+OF_ANOTHER = ("container:", "ns:")  # and whose
+
 
 def nets(options: Options) -> tuple[str, ...]:
     """What --net asks for: one mode, or networks. SpecError."""
@@ -32,9 +35,9 @@ def networks(options: Options) -> tuple[str, ...]:
 
 def _is_mode(text: str) -> bool:
     """Is it no network? SpecError."""
-    if text.startswith(("none:", "host:", "user:")):
+    if text.partition(":")[0] in ALONE and ":" in text:
         raise SpecError("--net", f"{text!r}: only a network takes words")
-    return text in ("none", "host", "user") or text.startswith(("ns:", "container:"))
+    return text in ALONE or text.startswith(OF_ANOTHER)
 
 
 def names(options: Options) -> tuple[str, ...]:

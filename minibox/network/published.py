@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from errno import EEXIST
 
-from minibox.directory import Lock, discard, listed, said
+from minibox.directory import discard, listed, lock_in
 from minibox.errors import SetupError, StateError
 from minibox.network.leases import is_held
 from minibox.network.ports import Port
@@ -32,20 +32,13 @@ class Published:
         self._networks = networks
         self._path = f"{networks.root}/ports"
 
-    def _lock(self) -> Lock:
-        try:
-            os.makedirs(self._path, 0o700, exist_ok=True)
-        except OSError as error:
-            raise said(error, self._path) from None
-        return Lock(f"{self._path}/lock", self._path)
-
     def take(
         self, wanted: Iterable[Port], holder: str, network: Network, addresses: tuple[str, ...]
     ) -> None:
         """All of these, or none. StateError when somebody has one; SetupError."""
         from minibox.network import firewall
 
-        with self._lock():
+        with lock_in(self._path):
             for port in wanted:
                 self._check_free(port, holder)
             for port in wanted:
@@ -82,7 +75,7 @@ class Published:
     def release(self, holder: str) -> None:
         """All that are the holder's. StateError, SetupError."""
         if wanted := self.of(holder):
-            with self._lock():
+            with lock_in(self._path):
                 self._release(wanted, holder)
 
     def _release(self, wanted: Iterable[Port], holder: str) -> None:
@@ -118,7 +111,7 @@ class Published:
         """Withdraw those whose holders are gone. StateError, SetupError."""
         if not self._names():
             return
-        with self._lock():
+        with lock_in(self._path):
             for name in self._names():
                 holder = read_link(f"{self._path}/{name}").partition(" ")[0]
                 if not is_held(self._networks.root, holder):

@@ -6,8 +6,8 @@ thread of its own: it has an event loop, and the caller may be in the middle of 
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from errno import EEXIST, EIO
-from threading import Thread
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -33,21 +33,8 @@ def _apart(work: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(work)
     def call(*args: P.args, **how: P.kwargs) -> T:
-        found: list[T] = []
-        failed: list[BaseException] = []
-
-        def attempt() -> None:
-            try:
-                found.append(work(*args, **how))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it belongs
-                failed.append(error)
-
-        thread = Thread(target=attempt, name="minibox-network")
-        thread.start()
-        thread.join()
-        if failed:
-            raise failed[0]
-        return found[0]
+        with ThreadPoolExecutor(1, "minibox-network") as pool:
+            return pool.submit(work, *args, **how).result()
 
     return call
 
@@ -143,8 +130,5 @@ def _failed(error: Exception, what: str) -> SetupError:
 
 
 def _mac(network: Network) -> str:
-    subnet, gateway = network.subnets[0], network.gateways[0]
-    number = subnet.base + subnet.number(gateway)
-    return ":".join(
-        f"{byte:02x}" for byte in b"\x02\x42" + (number & 0xFFFFFFFF).to_bytes(4, "big")
-    )
+    subnet = network.subnets[0]
+    return subnet.mac(subnet.number(network.gateways[0])).hex(":")

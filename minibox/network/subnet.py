@@ -48,6 +48,10 @@ class Subnet:
         width = FAMILIES[self.family] // 8
         return inet_ntop(self.family, (self.base + number).to_bytes(width, "big"))
 
+    def mac(self, number: int) -> bytes:
+        """Of whoever has the n-th: always the same, so nobody's neighbour cache is wrong."""
+        return b"\x02\x42" + (self.base + number & 0xFFFFFFFF).to_bytes(4, "big")
+
     def number(self, text: str) -> int:
         """Which one an address is; -1 when it is none of this subnet."""
         family, value = address("net", text)

@@ -71,9 +71,7 @@ class Wire:
             name=b"eth%d" % index,
             addresses=tuple(f"{one.address(number)}/{one.length}".encode() for one in ranges),
             gateways=tuple(gateway.encode() for gateway in gateways),
-            # The same address always has the same MAC, so nobody's neighbour cache is wrong.
-            mac=self.asked.mac
-            or b"\x02\x42" + (ranges[0].base + number & 0xFFFFFFFF).to_bytes(4, "big"),
+            mac=self.asked.mac or ranges[0].mac(number),
             mtu=self.network.mtu,
             queue=self.asked.queue,
             discipline=self.asked.discipline,
@@ -87,7 +85,7 @@ class Wire:
             "interface": self.name,
             "addresses": [item.decode() for item in interface.addresses],
             "gateways": list(self.network.gateways),
-            "mac": ":".join(f"{byte:02x}" for byte in interface.mac),
+            "mac": interface.mac.hex(":"),
         }
 
 

@@ -13,7 +13,7 @@ import json
 import os
 
 from minibox import life
-from minibox.directory import Lock, discard, is_there, listed, put, said, slurp
+from minibox.directory import discard, is_there, listed, lock_in, put, said, slurp
 from minibox.errors import MiniboxError, NoSuchContainer, StateError
 from minibox.network import manage
 from minibox.network.config import MTU, Networks
@@ -81,17 +81,17 @@ class Topology:
     def up(self, say: Callable[[str], object] = str) -> None:
         """Make and start all of it; what there is of it is taken down when that fails. say: gets a
         line about what of the host's was changed. MiniboxError."""
-        with _lock(self._store.root):
+        with lock_in(f"{self._store.root}/topologies"):
             record = _read(self._store.root, self.name)
             if record and record["is_up"]:
                 raise StateError(f"topology {self.name} is up already")
-            self._clear(record)
+            self._was(record)._clear()
             self._write({"is_up": False})
             try:
                 self._build(say)
             except BaseException:
                 try:
-                    self._clear(None)
+                    self._clear()
                 except MiniboxError:
                     pass  # it is written down what there is, and why up has failed is to be said
                 raise
@@ -178,18 +178,18 @@ class Topology:
 
     def down(self) -> None:
         """Nothing of it is left when this returns; that there was nothing is well. MiniboxError."""
-        with _lock(self._store.root):
+        with lock_in(f"{self._store.root}/topologies"):
             record = _read(self._store.root, self.name)
             if record:
                 put(_path(self._store.root, self.name), _text({**record, "is_up": False}))
-            self._clear(record)
+            self._was(record)._clear()
 
-    def _clear(self, record: dict[str, Any] | None) -> None:
-        """Take away what there is; record: what it was when it was brought up, if not the same."""
-        if record:
-            was = Topology(record["given"], root=self._store.root)
-            was._clear(None)
-            return
+    def _was(self, record: dict[str, Any] | None) -> Topology:
+        """As it was brought up, which may not be what its file says now."""
+        return Topology(record["given"], root=self._store.root) if record else self
+
+    def _clear(self) -> None:
+        """Take away what there is."""
         for node in self.model.nodes:
             try:
                 container = Resident.find(self._store, self.called(node.name))
@@ -257,14 +257,14 @@ def sweep(root: str) -> Iterator[str]:
     """Take down what a killed command has left half up; says which. MiniboxError."""
     if not is_there(f"{root}/topologies"):
         return
-    with _lock(root):
+    with lock_in(f"{root}/topologies"):
         for name in listed(f"{root}/topologies"):
             if name.startswith("."):  # a record that was not written to its end
                 discard(f"{root}/topologies/{name}")
         for name in names(root):
             record = _read(root, name)
             if record and not record["is_up"]:
-                Topology(record["given"], root=root)._clear(None)
+                Topology(record["given"], root=root)._clear()
                 yield f"topology {name}"
 
 
@@ -274,14 +274,6 @@ def _path(root: str, name: str) -> str:
 
 def _text(record: dict[str, Any]) -> bytes:
     return json.dumps({"version": 1, **record}, indent=1).encode() + b"\n"
-
-
-def _lock(root: str) -> Lock:
-    try:
-        os.makedirs(f"{root}/topologies", 0o700, exist_ok=True)
-    except OSError as error:
-        raise said(error, root) from None
-    return Lock(f"{root}/topologies/lock", f"{root}/topologies")
 
 
 def _read(root: str, name: str) -> dict[str, Any] | None:
