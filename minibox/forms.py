@@ -11,7 +11,17 @@ import posixpath
 
 from minibox import syscalls as sc
 from minibox.errors import SpecError
-from minibox.spec import CAPABILITIES, DEFAULT_CAPABILITIES, KINDS, Join, Tmpfs
+from minibox.spec import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    KINDS,
+    NO_CORE,
+    RLIM_INFINITY,
+    RLIMITS,
+    Join,
+    Rlimit,
+    Tmpfs,
+)
 
 MOUNT_WORDS = {
     "ro": (sc.MOUNT_ATTR_RDONLY, 0),
@@ -225,6 +235,52 @@ def sysctl(text: str) -> tuple[bytes, bytes]:
     if not equals or not is_name or "\0" in value:
         raise SpecError("--sysctl", f"{text!r}: write NAME=VALUE")
     return "/".join(parts).encode(), os.fsencode(value)
+
+
+def ulimits(texts: list[str]) -> tuple[Rlimit, ...]:
+    """`nofile=1024:2048`, `nproc=64`, `core=-1`: soft and hard limits by name; the last of a name
+    wins. No core is dumped unless it is asked for."""
+    found = {NO_CORE.name: NO_CORE}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        soft, colon, hard = values.partition(":")
+        upper = name.upper().removeprefix("RLIMIT_")
+        if upper not in RLIMITS or not equals:
+            known = ", ".join(RLIMITS).lower()
+            raise SpecError("--ulimit", f"{text!r}: write NAME=SOFT[:HARD] with a name of {known}")
+        low = _rlimit(text, soft)
+        found[upper] = Rlimit(upper, low, _rlimit(text, hard) if colon else low)
+        if found[upper].hard < low:
+            raise SpecError("--ulimit", f"{text!r}: the soft limit is above the hard one")
+    return tuple(found.values())
+
+
+def _rlimit(text: str, value: str) -> int:
+    if value in ("-1", "unlimited"):
+        return RLIM_INFINITY
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise SpecError("--ulimit", f"{text!r}: {value!r} is no whole number")
+    return int(value)
+
+
+def oom_score_adj(text: str) -> int:
+    """-1000 to 1000 (proc_pid_oom_score_adj(5))."""
+    digits = text.removeprefix("-").removeprefix("+")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 4 or int(digits) > 1000:
+        raise SpecError("--oom-score-adj", f"{text!r}: it is -1000 to 1000")
+    return int(text)
+
+
+def landlock(texts: list[str]) -> tuple[tuple[bytes, bool], ...]:
+    """`ro:/usr,rw:/tmp`: absolute paths inside, and whether they can be written."""
+    found: dict[bytes, bool] = {}
+    for text in texts:
+        for item in text.split(","):
+            word, colon, path = item.partition(":")
+            if word not in ("ro", "rw") or not colon or not path.startswith("/") or "\0" in path:
+                raise SpecError("--landlock", f"{text!r}: write ro:/path,rw:/path")
+            found[os.fsencode(posixpath.normpath(path))] = word == "rw"
+    return tuple(found.items())
 
 
 def variables(option: str, items: list[str]) -> dict[bytes, bytes | None]:

@@ -74,6 +74,10 @@ def build(
             variables[name] = value
     if workdir is not None and not workdir.startswith("/"):
         raise SpecError("--workdir", f"{workdir!r}: the working directory must be absolute")
+    restrictions = request.restrictions(container.config["options"])
+    if os.geteuid() != 0:
+        # Its file in /proc is the host root's, as nobody inside may look into this process.
+        restrictions["oom_score_adj"] = None
     return Spec(
         args=tuple(os.fsencode(arg) for arg in args),
         root=None,
@@ -90,6 +94,7 @@ def build(
         redirected=redirected,
         supervised=supervised,
         guest=True,
+        **restrictions,
     )
 
 

@@ -16,7 +16,7 @@ from minibox import syscalls as sc
 from minibox.compile import slots
 from minibox.errors import MiniboxError, SetupError, StateError
 from minibox.numbers import NUMBERS
-from minibox.resources import idmap
+from minibox.resources import idmap, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ class Start:
                 if self.plan.uid_map:
                     deny = not self._host.privileged
                     idmap.write(self.pid, self.plan.uid_map, self.plan.gid_map, deny_setgroups=deny)
+                    rlimits.make_room(self.pid, self.spec)
                 if plugs:
                     plugs.prepare(self.pid)
                 child.go()

@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import stat
 
-from minibox import forms
-from minibox.errors import SpecError
+from minibox import core, forms
+from minibox.errors import SpecError, Unsupported
 from minibox.network import modes
+from minibox.numbers import NUMBERS
 from minibox.resources import idmap
 from minibox.spec import (
     DEFAULT_CAPABILITIES,
@@ -17,6 +18,7 @@ from minibox.spec import (
     Bind,
     Dev,
     Interface,
+    Landlock,
     Mount,
     Record,
     Root,
@@ -28,7 +30,7 @@ from minibox.spec import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import TypedDict
+    from typing import Any, TypedDict
 
     from minibox.host import Host
     from minibox.spec import Join
@@ -73,6 +75,9 @@ if TYPE_CHECKING:
         user: str
         cap_add: Sequence[str]
         cap_drop: Sequence[str]
+        landlock: Sequence[str]
+        ulimit: Sequence[str]
+        oom_score_adj: str
         init: bool
         time: bool
         boottime: str
@@ -109,6 +114,9 @@ OPTIONS = frozenset(
         "user",
         "cap_add",
         "cap_drop",
+        "landlock",
+        "ulimit",
+        "oom_score_adj",
         "init",
         "time",
         "boottime",
@@ -117,6 +125,7 @@ OPTIONS = frozenset(
 )
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENV_FILE_LIMIT = 1 << 20
+LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 ROOT_USER = User()
 NO_OFFSETS = TimeOffsets()
 
@@ -168,10 +177,33 @@ def build(
         routes=wired.routes,
         uplink=wired.uplink,
         sysctls=tuple(forms.sysctl(text) for text in options.get("sysctl") or ()),
+        **restrictions(options),
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,
         init=bool(options.get("init")),
     )
+
+
+def restrictions(options: Options) -> dict[str, Any]:
+    """The fields of a Spec that hold for every process of a container, also for one that minibox
+    exec brings in. SpecError, Unsupported."""
+    score = options.get("oom_score_adj")
+    return {
+        "rlimits": forms.ulimits(list(options.get("ulimit") or ())),
+        "oom_score_adj": None if score is None else forms.oom_score_adj(score),
+        "landlock": _landlock(list(options.get("landlock") or ())),
+    }
+
+
+def _landlock(texts: list[str]) -> Landlock | None:
+    if not texts:
+        return None
+    rules = forms.landlock(texts)
+    try:
+        abi = core.syscall(NUMBERS["landlock_create_ruleset"], 0, 0, LANDLOCK_VERSION)
+    except OSError as error:
+        raise Unsupported(f"--landlock: this kernel has no Landlock: {error.strerror}") from None
+    return Landlock(abi, rules)
 
 
 def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:

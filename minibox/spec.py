@@ -214,6 +214,49 @@ class Bind(Mount):
 
 DEFAULT_MOUNTS: tuple[Mount, ...] = (Proc(), Sysfs(), Dev())
 
+# What the kernel shows of the host, or does for whoever may write there: covered, or read-only
+# (proc(5), sysfs(5)). A path that this kernel has not is left out.
+MASKED_FILES = (
+    *(b"/proc/kcore", b"/proc/keys", b"/proc/timer_list", b"/proc/interrupts", b"/proc/kmsg"),
+    *(b"/proc/latency_stats", b"/proc/timer_stats", b"/proc/sched_debug"),
+)
+MASKED_DIRECTORIES = (
+    *(b"/proc/acpi", b"/proc/asound", b"/proc/scsi", b"/sys/firmware"),
+    b"/sys/devices/virtual/powercap",
+)
+DEFAULT_MASKED = MASKED_FILES + MASKED_DIRECTORIES
+DEFAULT_READONLY = (
+    *(b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys", b"/proc/sysrq-trigger"),
+)
+
+# include/uapi/asm-generic/resource.h: the index is the number.
+RLIMITS = (
+    *("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS"),
+    *("SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"),
+)
+RLIM_INFINITY = (1 << 64) - 1
+
+
+class Rlimit(Record):
+    """A resource limit (getrlimit(2)). name: one of RLIMITS. soft, hard: in the resource's unit."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+# A core of one byte is none, and the one value that keeps a core_pattern with a pipe from running
+# the host's program with the host's rights (core(5); fs/coredump.c).
+NO_CORE = Rlimit("CORE", 1, 1)
+
+
+class Landlock(Record):
+    """A Landlock domain (landlock(7)). abi: the kernel's version of it. rules: paths inside, and
+    whether what lies there can be written; everything else is out of reach."""
+
+    abi: int
+    rules: tuple[tuple[bytes, bool], ...] = ()
+
 
 class TimeOffsets(Record):
     """Seconds added to the clocks of a new time namespace (time_namespaces(7))."""
@@ -285,7 +328,9 @@ class Spec(Record):
     starts it, or its monitor. guest: not a container, but one more process in one: what it leaves
     behind is the container's. routes: subnet and gateway, b"10.2.0.0/24", b"10.1.0.1"; a length of
     0 is everywhere. uplink: its network namespace gets a way out from somebody else while it waits
-    at its first gate. sysctls: names and values, of namespaces that are new.
+    at its first gate. sysctls: names and values, of namespaces that are new. masked_paths,
+    readonly_paths: of its own proc and sysfs, where it has a root of its own. apparmor, selinux:
+    the profile, the label of the command; empty leaves it the caller's.
     """
 
     args: tuple[bytes, ...]
@@ -306,6 +351,14 @@ class Spec(Record):
     routes: tuple[tuple[bytes, bytes], ...] = ()
     uplink: bool = False
     sysctls: tuple[tuple[bytes, bytes], ...] = ()
+    masked_paths: tuple[bytes, ...] = DEFAULT_MASKED
+    readonly_paths: tuple[bytes, ...] = DEFAULT_READONLY
+    rlimits: tuple[Rlimit, ...] = (NO_CORE,)
+    oom_score_adj: int | None = None
+    no_new_privileges: bool = True
+    apparmor: bytes = b""
+    selinux: bytes = b""
+    landlock: Landlock | None = None
     time_offsets: TimeOffsets = TimeOffsets()
     terminal: Terminal | None = None
     redirected: tuple[int, ...] = ()

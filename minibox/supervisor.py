@@ -13,7 +13,7 @@ from minibox.compile import slots
 from minibox.compile.command import ORPHANED
 from minibox.errors import MiniboxError, StateError
 from minibox.plan import FORK
-from minibox.resources import idmap
+from minibox.resources import idmap, rlimits
 from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
@@ -187,6 +187,7 @@ def start(
             _adopt(process, child)
         if plan.uid_map:
             idmap.write(process.pid, plan.uid_map, plan.gid_map, deny_setgroups=not host.privileged)
+            rlimits.make_room(process.pid, spec)
         if prepare:
             prepare(process.pid)
         child.go()

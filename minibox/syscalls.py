@@ -57,8 +57,8 @@ FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 1, 1
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR_IDMAP = 0x00100000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 2, 4, 8, 0x1000
-MS_PRIVATE = 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 0x20
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 MNT_DETACH = 2
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
 CLONE_PIDFD, CLONE_PTRACE, CLONE_VFORK, CLONE_PARENT = 0x1000, 0x2000, 0x4000, 0x8000
@@ -71,6 +71,11 @@ CLONE_IO, CLONE_NEWTIME = 0x80000000, 0x80
 CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP = 1 << 32, 1 << 33
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+PR_SET_SECUREBITS = 28
+LANDLOCK_RULE_PATH_BENEATH = 1
+(RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC,
+ RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE,
+ RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME) = range(16)  # fmt: skip
 KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 SIG_SETMASK, SIGKILL = 2, 9
@@ -297,6 +302,22 @@ def keyctl_join_session_keyring(**how: Unpack[How]) -> Op:
 
 def prctl(option: int, argument: int, **how: Unpack[How]) -> Op:
     return _op("prctl", option, argument, 0, 0, 0, **how)
+
+
+def prlimit64(pid: int, resource: int, new: Memory, **how: Unpack[How]) -> Op:
+    return _op("prlimit64", pid, resource, new, None, **how)
+
+
+def landlock_create_ruleset(attr: Memory, **how: Unpack[How]) -> Op:
+    return _op("landlock_create_ruleset", attr, len(attr.data), 0, **how)
+
+
+def landlock_add_rule(ruleset: Fd, beneath: Memory, **how: Unpack[How]) -> Op:
+    return _op("landlock_add_rule", ruleset, LANDLOCK_RULE_PATH_BENEATH, beneath, 0, **how)
+
+
+def landlock_restrict_self(ruleset: Fd, **how: Unpack[How]) -> Op:
+    return _op("landlock_restrict_self", ruleset, 0, **how)
 
 
 def capset(header: Memory, sets: Memory, **how: Unpack[How]) -> Op:

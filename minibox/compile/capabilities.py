@@ -40,6 +40,9 @@ def limit(spec: Spec, host: Host) -> Iterator[Op]:
     if missing and not spec.has_own_ids:
         name = next(name for name in spec.capabilities if mask((name,)) & missing)
         raise Unsupported(f"CAP_{name} cannot be given: this process does not have it itself")
+    if not spec.has_own_ids:
+        # A user namespace begins with none set (kernel/user_namespace.c, set_cred_user_ns).
+        yield sc.prctl(sc.PR_SET_SECUREBITS, 0, why="the caller's may be anything")
     for number in range(host.last_capability + 1):
         if not kept >> number & 1:
             yield sc.prctl(sc.PR_CAPBSET_DROP, number, why=f"not {_name(number)}")

@@ -68,4 +68,5 @@ def become_user(spec: Spec, host: Host) -> Iterator[Op]:
     is_root_already = spec.has_own_ids and user == User()
     if not is_root_already:
         yield from _become(spec, host, user, "the user asked for")
-    yield sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1, why="set-uid files give nothing")
+    if spec.no_new_privileges:
+        yield sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1, why="set-uid files give nothing")

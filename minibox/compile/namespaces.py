@@ -57,10 +57,11 @@ def is_staged(spec: Spec, host: Host) -> bool:
     Where a namespace is joined, a peer may be there already and look into the child. Where the
     container's root could write to the interpreter's file (it is the host's root, or the caller
     itself), an entrypoint /proc/self/exe must find something else. And an init or a monitor is a
-    process.
+    process, and an oom_score_adj that of all who share the memory.
     """
     unprivileged_ids = spec.makes("user") and host.privileged
-    return bool(spec.joined or spec.monitor) or spec.has_init or not unprivileged_ids
+    needs_memory = spec.has_init or spec.oom_score_adj is not None
+    return bool(spec.joined or spec.monitor) or needs_memory or not unprivileged_ids
 
 
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a container cannot reach or use, beside capabilities and system calls: paths of the kernel,
+resource limits, its oom_score_adj, Landlock."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minibox
+from minibox.spec import MASKED_DIRECTORIES, MASKED_FILES
+
+USERNS = ["auto", "host"]
+MODES = [("--userns", mode) for mode in USERNS]
+COMMAND = Path(sys.executable).with_name("minibox")
+
+
+# Paths
+
+
+def there(paths):
+    return [os.fsdecode(path) for path in paths if os.path.lexists(path)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("path", there(MASKED_FILES))
+def test_a_file_of_the_kernel_is_the_null_device(inside, path, mode):
+    assert inside(f"stat -c '%F %t:%T' {path}; cat {path}", *mode) == ("character special file 1:3")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("path", there(MASKED_DIRECTORIES))
+def test_a_directory_of_the_kernel_is_empty(inside, path, mode):
+    script = f"ls -A {path}; stat -c %F {path}; touch {path}/x 2>&1 || echo refused"
+    lines = inside(script, *mode).splitlines()
+    assert lines[0] == "directory"
+    assert lines[-1] == "refused"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("path", there([b"/proc/bus", b"/proc/fs", b"/proc/irq", b"/proc/sys"]))
+def test_a_part_of_proc_is_read_only(inside, path, mode):
+    options = inside(f"grep ' {path} ' /proc/self/mounts", *mode).split()[3]
+    assert options.split(",")[0] == "ro"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_sysctl_can_be_written(inside, mode):
+    script = """cd /proc/sys; for f in kernel/core_pattern kernel/hostname vm/swappiness \
+        net/ipv4/ip_forward; do (echo "$(cat $f)" > $f) 2>&1 | sed 's/.*: //'; done"""
+    assert set(inside(script, *mode).splitlines()) == {"Read-only file system"}
+
+
+def test_a_sysctl_that_is_asked_for_comes_before(inside):
+    option = "net.ipv4.ip_default_ttl=77"
+    assert inside("cat /proc/sys/net/ipv4/ip_default_ttl", "--sysctl", option) == "77"
+
+
+# Limits
+
+
+def test_no_core_is_dumped(inside):
+    line = inside("grep core /proc/self/limits").split()
+    assert line[4:6] == ["1", "1"]
+
+
+def test_a_core_limit_of_nothing_stays(cli, rootfs):
+    """The caller's hard limit is 0, and cannot be raised here."""
+    done = subprocess.run(
+        ["prlimit", "--core=0:0", COMMAND, "run", rootfs, "/bin/grep", "core", "/proc/self/limits"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert set(done.stdout.split()[4:6]) <= {b"0", b"1"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_limits_by_name(inside, mode):
+    script = "ulimit -Sn; ulimit -Hn; ulimit -t; grep pending /proc/self/limits"
+    options = ("--ulimit", "nofile=64:128", "--ulimit", "cpu=99", "--ulimit", "RLIMIT_SIGPENDING=5")
+    lines = inside(script, *options, *mode).splitlines()
+    assert lines[:3] == ["64", "128", "99"]
+    assert lines[3].split()[-3:-1] == ["5", "5"]
+
+
+def test_the_last_limit_of_a_name_wins(inside):
+    assert inside("ulimit -n", "--ulimit", "nofile=64", "--ulimit", "nofile=65") == "65"
+
+
+def test_a_limit_holds(cli, rootfs):
+    done = cli("run", "--ulimit", "fsize=1000", "--overlay", rootfs, "/bin/sh", "-c",
+               "dd if=/dev/zero of=/big bs=2000 count=1")  # fmt: skip
+    assert done.returncode in (1, 128 + 25)
+
+
+def test_a_limit_above_the_callers(refused, rootfs):
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("this kernel has no limit to go above")
+    said = refused("--ulimit", f"memlock={hard + 1}", rootfs, "/bin/true")
+    assert said.startswith(f"minibox: --ulimit memlock: {hard + 1} is above {hard}: ")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nofile", "nofile=", "nofile=x", "nofile=5:4", "files=5", "=5", "nofile=-2", "nofile=1:2:3"],
+)  # fmt: skip
+def test_no_limit(refused, rootfs, text):
+    assert "--ulimit" in refused("--ulimit", text, rootfs, "/bin/true")
+
+
+def test_the_library_has_limits(rootfs):
+    script = "ulimit -n"
+    result = minibox.run(["/bin/sh", "-c", script], rootfs=rootfs, ulimit=["nofile=99"])
+    assert result.stdout == b"99\n"
+
+
+# oom_score_adj
+
+
+@pytest.mark.parametrize("options", [*MODES, ("--init",), ("--share", "pid")])
+def test_oom_score_adj(inside, options):
+    before = Path("/proc/self/oom_score_adj").read_text()
+    script = "cat /proc/self/oom_score_adj"
+    assert inside(script, "--oom-score-adj", "321", *options) == "321"
+    assert Path("/proc/self/oom_score_adj").read_text() == before
+
+
+def test_oom_score_adj_is_not_the_programs(rootfs):
+    """Written by a child that shares the memory, it would be that of the whole program."""
+    before = Path("/proc/self/oom_score_adj").read_text()
+    result = minibox.run(["/bin/cat", "/proc/self/oom_score_adj"], rootfs=rootfs, oom_score_adj="7")
+    assert (result.stdout, Path("/proc/self/oom_score_adj").read_text()) == (b"7\n", before)
+
+
+@pytest.mark.parametrize("text", ["", "1001", "-1001", "x", "1.5", "99999999999999999999"])
+def test_no_oom_score_adj(refused, rootfs, text):
+    assert "--oom-score-adj" in refused("--oom-score-adj", text, rootfs, "/bin/true")
+
+
+# Landlock
+
+
+def test_landlock(inside, tree):
+    script = """cat /etc/hostname; (echo x > /new) 2>&1; echo y > /data/new && cat /data/new
+        ls /root 2>&1; (mkdir /data/d && rmdir /data/d) && echo made; cat /dev/null; echo > /dev/null"""
+    options = ("--landlock", "ro:/bin,ro:/etc", "--landlock", "rw:/data,rw:/dev/null")
+    said = inside(script, *options, "--tmpfs", "/data", "--hostname", "locked", root=tree)
+    assert "can't create /new: Permission denied" in said
+    assert "can't open '/root': Permission denied" in said
+    assert said.splitlines()[-1] == "made"
+    assert "y" in said.splitlines()
+
+
+def test_landlock_holds_for_another_user(cli, rootfs):
+    words = ("--landlock", "ro:/bin", "--user", "1234", rootfs, "/bin/cat", "/etc/passwd")
+    done = cli("run", *words)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"Permission denied" in done.stderr
+
+
+def test_landlock_without_the_command_itself(refused, rootfs):
+    assert "Permission denied" in refused("--landlock", "ro:/etc", rootfs, "/bin/true", code=126)
+
+
+def test_landlock_of_what_is_not_there(refused, rootfs):
+    said = refused("--landlock", "ro:/nowhere", rootfs, "/bin/true")
+    assert said.startswith("minibox: --landlock ro:/nowhere: No such file")
+
+
+@pytest.mark.parametrize("text", ["", "/etc", "ro:", "ro:etc", "rx:/etc", "ro:/etc,", "ro:/a:b,x"])
+def test_no_landlock(refused, rootfs, text):
+    assert "--landlock" in refused("--landlock", text, rootfs, "/bin/true")
+
+
+# Securebits
+
+
+def test_the_callers_securebits_stay_outside(cli, rootfs):
+    code = """import ctypes, os, sys
+libc = ctypes.CDLL(None)
+assert libc.prctl(28, 1 << 2, 0, 0, 0) == 0  # SECBIT_NO_SETUID_FIXUP
+os.execv(sys.argv[1], sys.argv[1:])"""
+    words = [COMMAND, "run", "--userns", "host", "--user", "1000", rootfs]
+    words += ["/bin/grep", "Cap", "/proc/self/status"]
+    done = subprocess.run(["python3", "-c", code, *words], capture_output=True, check=True)
+    held = {line.split()[0]: int(line.split()[1], 16) for line in done.stdout.splitlines()}
+    assert held[b"CapEff:"] == held[b"CapPrm:"] == held[b"CapAmb:"] == 0
