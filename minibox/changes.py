@@ -15,11 +15,12 @@ import stat
 
 from minibox.errors import StateError
 from minibox.resources import below
-from minibox.resources.idmap import RANGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from minibox.resources.idmap import Maps
 
 ADDED, CHANGED, DELETED = "A", "C", "D"
 OPAQUE = "user.overlay.opaque"
@@ -29,19 +30,22 @@ MOST_BYTES = 1 << 28
 ENTRY_BYTES = 128
 
 
-def changes(upper: bytes, lower: bytes, skip: Collection[bytes]) -> list[tuple[str, bytes]]:
+def changes(
+    upper: bytes, lower: bytes, skip: Collection[bytes], maps: tuple[Maps, Maps] = ((), ())
+) -> list[tuple[str, bytes]]:
     """What `upper` makes of `lower`: ("A" added, "C" changed or "D" deleted, b"/path"), by path.
 
     Of a deleted directory only itself is listed; the root never is. A directory of both layers is
     changed when something below it is, or its mode, owner or time. skip: paths that minibox has
-    made; they are not listed unless something below them is. What lies deeper than a path can say
-    (PATH_MAX) is not looked at. StateError.
+    made; they are not listed unless something below them is. maps: of uids and gids, where the
+    upper layer's owners are those outside and the lower one's those inside. What lies deeper than a
+    path can say (PATH_MAX) is not looked at. StateError.
     """
     above = below_it = -1
     try:
         above = os.open(upper, LAYER)
         below_it = os.open(lower, LAYER)
-        return _Comparison(above, below_it, frozenset(skip)).run()
+        return _Comparison(above, below_it, frozenset(skip), maps).run()
     except OSError as error:
         raise StateError(f"the layers of the overlay cannot be read: {error.strerror}") from None
     finally:
@@ -54,7 +58,10 @@ class _Comparison:
     """Of two layers. found: path -> what happened to it. quiet: the same of directories that count
     only when something below them has been found."""
 
-    def __init__(self, upper: int, lower: int, skip: Collection[bytes]) -> None:
+    def __init__(
+        self, upper: int, lower: int, skip: Collection[bytes], maps: tuple[Maps, Maps]
+    ) -> None:
+        self._maps = maps
         self._upper = upper
         self._lower = lower
         self._skip = skip
@@ -119,7 +126,7 @@ class _Comparison:
                     self._note(self._found, path + b"/" + name, DELETED)
             # Only itself, and not by the container, if it was to hold a mount point.
             has_ours = any(path + b"/" + name in self._skip for name in names)
-            if self._found.get(path) == CHANGED and _is_same(upper, lower, any_time=has_ours):
+            if self._found.get(path) == CHANGED and self._is_same(upper, lower, has_ours):
                 self._quiet[path] = self._found.pop(path)
         if directories:
             self._waiting.append((path + b"/", directories, hidden))
@@ -139,6 +146,17 @@ class _Comparison:
         self._note(found, path, CHANGED if old else ADDED)
         return stat.S_ISDIR(new.st_mode)
 
+    def _is_same(self, upper: int, lower: int, any_time: bool) -> bool:
+        """Has a directory been left alone?"""
+        new, old = os.fstat(upper), os.fstat(lower)
+        uids, gids = self._maps
+        return (
+            new.st_mode == old.st_mode
+            and _inner(new.st_uid, uids) == old.st_uid
+            and _inner(new.st_gid, gids) == old.st_gid
+            and (any_time or new.st_mtime_ns == old.st_mtime_ns)
+        )
+
     def _note(self, found: dict[bytes, str], path: bytes, kind: str) -> None:
         self._room -= len(path) + ENTRY_BYTES
         if self._room < 0:
@@ -155,13 +173,9 @@ def _is_opaque(directory: int) -> bool:
         raise
 
 
-def _is_same(upper: int, lower: int, *, any_time: bool) -> bool:
-    """Has a directory been left alone? The layers' owners are equal as the container sees them: its
-    ids are the host's modulo RANGE in one layer, the host's own in the other."""
-    new, old = os.fstat(upper), os.fstat(lower)
-    return (
-        new.st_mode == old.st_mode
-        and new.st_uid % RANGE == old.st_uid % RANGE
-        and new.st_gid % RANGE == old.st_gid % RANGE
-        and (any_time or new.st_mtime_ns == old.st_mtime_ns)
-    )
+def _inner(id_: int, maps: Maps) -> int:
+    """An id of the host as the container sees it."""
+    for mapping in maps:
+        if 0 <= id_ - mapping.host_id < mapping.size:
+            return int(mapping.container_id + id_ - mapping.host_id)
+    return id_

@@ -19,6 +19,7 @@ from minibox.spec import (
     RLIM_INFINITY,
     RLIMITS,
     Join,
+    Record,
     Rlimit,
     Tmpfs,
 )
@@ -45,6 +46,32 @@ SIGNALS = (
 )
 LAST_SIGNAL = 64
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+MOST_IDS = 0xFFFFFFFF  # -1 is nobody's
+
+
+class Userns(Record):
+    """mode: "auto", "host", "keep-id", or "range": then `size` ids from uid and gid on outside."""
+
+    mode: str
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+
+
+def userns(text: str) -> Userns:
+    """`auto`, `host`, `keep-id`, or `UID:GID:SIZE`, the first ids outside and how many."""
+    if text in ("auto", "host", "keep-id"):
+        return Userns(text)
+    parts = text.split(":")
+    are_numbers = all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts)
+    if len(parts) != 3 or not are_numbers:
+        raise SpecError("--userns", f"{text!r} is none of auto, host, keep-id, UID:GID:SIZE")
+    uid, gid, size = (int(part) for part in parts)
+    if not size or max(uid, gid) + size > MOST_IDS:
+        raise SpecError("--userns", f"{text!r}: ids are below {MOST_IDS}, and one at least")
+    return Userns("range", uid, gid, size)
 
 
 def _words(option: str, text: str) -> tuple[int, list[str]]:

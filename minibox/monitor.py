@@ -142,8 +142,7 @@ class Start:
                 while not child.arrived(0.1):
                     self._check(is_dead=child.left(0))
                 if self.plan.uid_map:
-                    deny = not self._host.privileged
-                    idmap.write(self.pid, self.plan.uid_map, self.plan.gid_map, deny_setgroups=deny)
+                    idmap.map_ids(self.pid, self.plan, self._host)
                     rlimits.make_room(self.pid, self.spec)
                 if plugs:
                     plugs.prepare(self.pid)

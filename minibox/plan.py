@@ -222,6 +222,18 @@ class Plan:
             reset_signals=self.reset_signals,
         )
 
+    def mapped(self, uid_map: bytes, gid_map: bytes) -> Plan:
+        """This plan with other ids outside: no step of it knows them."""
+        return Plan(
+            self.before,
+            self.flags,
+            self.ops,
+            staged=self.staged,
+            uid_map=uid_map,
+            gid_map=gid_map,
+            reset_signals=self.reset_signals,
+        )
+
     def encode(self, *, trace: bool = False) -> Image:
         """The block of bytes that csrc/ runs. With `trace` every op leaves the time of its end."""
         return Encoder(self, trace).image

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TypedDict
 
+    from minibox.forms import Userns
     from minibox.host import Host
     from minibox.spec import Join
 
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
         mapping). share: kinds of namespaces to leave out. net: "none", "host", "user", "bridge",
         "ns:PATH", "container:NAME" or the name of a network; several networks in a list. publish,
         dns, add_host, network_alias, route, sysctl: the texts of --publish and so on. userns:
-        "auto" or "host". boottime, monotonic: seconds; either makes a time namespace, as time does.
+        "auto", "host", "keep-id" or "UID:GID:SIZE". boottime, monotonic: seconds; either makes a
+        time namespace, as time does.
         """
 
         overlay: bool
@@ -156,8 +158,9 @@ def build(
     modes.check(options)
     has_root = _has_root(joined, options)
     root = _root(rootfs, options, host) if has_root else None
-    user, home = _user(options.get("user"), root)
-    uids, gids = idmap.choose(host) if "user" in namespaces else ((), ())
+    userns = forms.userns(_given(options, "userns", "auto"))
+    user, home = _user(_wanted_user(options, userns), root)
+    uids, gids = idmap.choose(userns, host) if "user" in namespaces else ((), ())
     hostname = _name(options, "hostname") or (b"minibox" if "uts" in namespaces else None)
     return Spec(
         args=tuple(os.fsencode(arg) for arg in args),
@@ -172,6 +175,7 @@ def build(
         joined=joined,
         uid_mappings=uids,
         gid_mappings=gids,
+        is_leased=bool(uids) and host.privileged and userns.mode == "auto",
         mounts=(*_mounts(options), *wired.mounts) if has_root else (),
         interfaces=wired.interfaces,
         routes=wired.routes,
@@ -273,16 +277,14 @@ def _absolute(path: bytes) -> bytes:
 def _namespaces(options: Options) -> tuple[tuple[str, ...], tuple[Join, ...]]:
     joined = tuple(forms.join(text) for text in options.get("join") or ())
     shared = {kind for text in options.get("share") or () for kind in forms.kinds("--share", text)}
-    asked, userns = modes.nets(options), _given(options, "userns", "auto")
-    if userns not in ("auto", "host"):
-        raise SpecError("--userns", f"{userns!r} is none of auto, host")
+    asked = modes.nets(options)
     if asked == ("host",):
         shared.add("net")
     if asked[0].startswith("container:"):
         raise SpecError("--net", f"{asked[0]!r} is not known here")
     if asked[0].startswith("ns:"):
         joined += (forms.join("net=" + asked[0].removeprefix("ns:")),)
-    if userns == "host":
+    if forms.userns(_given(options, "userns", "auto")).mode == "host":
         shared.add("user")
     for join in joined:
         if join.kind in shared:
@@ -339,6 +341,13 @@ def _mounts(options: Options) -> tuple[Mount, ...]:
         dev = Dev(shm_size=forms.size("--shm-size", options["shm_size"]))
         default = tuple(dev if isinstance(mount, Dev) else mount for mount in default)
     return (*default, *given)
+
+
+def _wanted_user(options: Options, userns: Userns) -> str | None:
+    """With keep-id the command is who the caller is."""
+    if options.get("user") is None and userns.mode == "keep-id":
+        return f"{os.geteuid()}:{os.getegid()}"
+    return options.get("user")
 
 
 def _user(text: str | None, root: Root | None) -> tuple[User, bytes]:

@@ -12,10 +12,11 @@ import warnings
 from minibox import core, request, supervisor
 from minibox import host as hosts
 from minibox.compile import compile, slots
+from minibox.compile.identity import id_map
 from minibox.errors import SpecError, StateError
 from minibox.network import modes
 from minibox.request import UNWIRED, Wired
-from minibox.resources import idmap, streams
+from minibox.resources import idmap, ranges, streams
 from minibox.spec import Record
 from minibox.syscalls import SIGKILL
 
@@ -132,6 +133,7 @@ class Container:
     # Of the class, so that `close` finds them even where `__init__` has not come to its end.
     _process: supervisor.Process | None = None
     _wiring: Wiring | None = None
+    _range: ranges.Range | None = None
     _ends: list[int] = [-1, -1, -1]
     stdin: Any = None
     stdout: Any = None
@@ -205,6 +207,9 @@ class Container:
         try:
             if self._is_wired:
                 blanks = self._take_networks()
+            shared: dict[str, int] = {}
+            if self.spec.is_leased:
+                self._take_ids(shared)
             spec, plan, image = self._prepared
             wiring = self._wiring
             self._open_streams(inputs)
@@ -215,7 +220,7 @@ class Container:
                     plan,
                     this_host(),
                     image,
-                    inputs,
+                    {**inputs, **shared},
                     wiring.prepare if wiring else None,
                     wiring.plug_in if wiring else None,
                     blanks,
@@ -226,6 +231,16 @@ class Container:
                 os.close(fd)
             core.release_signals(mask)
         return self._process
+
+    def _take_ids(self, shared: dict[str, int]) -> None:
+        """A range of ids that no other container has, and its user namespace."""
+        self._range = taken = ranges.pool().take()
+        spec, plan, image = self._prepared
+        if spec.uid_mappings != taken.uids:
+            plan = plan.mapped(id_map(taken.uids), id_map(taken.gids))
+            self._prepared = (ranges.settled(spec, taken), plan, image)
+        if slots.USERNS in image.slots:
+            shared[slots.USERNS] = taken.userns()
 
     def _take_networks(self) -> dict[str, bytes]:
         """Lease what its networks give. What is its own in a plan that is made for any address, so
@@ -287,11 +302,15 @@ class Container:
                 self._process.close()
             if self._wiring is not None:
                 self._wiring.release()
+            if self._range is not None:
+                taken, self._range = self._range, None
+                ranges.pool().give_back(taken)
         finally:
             core.release_signals(mask)
 
     def __del__(self) -> None:
-        if self._process is not None or self._wiring is not None or max(self._ends) >= 0:
+        held = (self._process, self._wiring, self._range)
+        if any(one is not None for one in held) or max(self._ends) >= 0:
             self.close()  # forgotten, as a file may be
 
     def __enter__(self) -> Self:

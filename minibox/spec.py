@@ -322,8 +322,9 @@ class Spec(Record):
 
     args: the command, args[0] searched in env's PATH. root: None only where a mount namespace is
     joined. capabilities: names without CAP_, what the container's root keeps. namespaces: the kinds
-    to make anew. uid_mappings, gid_mappings: empty without a new user namespace. redirected: which
-    of fd 0, 1, 2 launch gives (the others are inherited).
+    to make anew. uid_mappings, gid_mappings: empty without a new user namespace. is_leased: they
+    are a range that its process holds, and may be another one at its start. redirected: which of
+    fd 0, 1, 2 launch gives (the others are inherited).
     supervised: the container dies with the process that supervises it, which is the one that
     starts it, or its monitor. guest: not a container, but one more process in one: what it leaves
     behind is the container's. routes: subnet and gateway, b"10.2.0.0/24", b"10.1.0.1"; a length of
@@ -346,6 +347,7 @@ class Spec(Record):
     joined: tuple[Join, ...] = ()
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
+    is_leased: bool = False
     mounts: tuple[Mount, ...] = DEFAULT_MOUNTS
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[tuple[bytes, bytes], ...] = ()

@@ -17,6 +17,7 @@ import os
 
 from minibox.directory import SHORT, Damaged, Directory, Lock, is_there, listed, said
 from minibox.errors import NoSuchContainer, StateError, one_line
+from minibox.resources import ranges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from minibox.directory import Data
 
 ID_BYTES = 32
-LEASES = 8192
 
 
 def default_root() -> str:
@@ -137,9 +137,10 @@ class Store:
 
     def _lease(self, id_: str) -> int:
         """The lowest range that no container has. The lock of the store is held."""
-        start = int(id_[:8], 16) % LEASES
-        for k in range(LEASES):
-            number = (start + k) % LEASES
+        count = ranges.number_of() // 2
+        start = int(id_[:8], 16) % count
+        for k in range(count):
+            number = (start + k) % count
             path = f"{self.root}/ids/{number}"
             try:
                 os.symlink(id_, path)
@@ -151,7 +152,7 @@ class Store:
                     return number
             except OSError as error:
                 raise said(error, path) from None
-        raise StateError(f"all {LEASES} ranges of ids are in use")
+        raise StateError(f"all {count} ranges of ids are in use")
 
     def rename(self, directory: Directory, config: Data, name: str) -> None:
         """Give a container another name. The order lets no crash lose the old one before the new

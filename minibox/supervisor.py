@@ -186,7 +186,7 @@ def start(
         if plan.staged and any(op.call == FORK for op in plan.ops):
             _adopt(process, child)
         if plan.uid_map:
-            idmap.write(process.pid, plan.uid_map, plan.gid_map, deny_setgroups=not host.privileged)
+            idmap.map_ids(process.pid, plan, host)
             rlimits.make_room(process.pid, spec)
         if prepare:
             prepare(process.pid)

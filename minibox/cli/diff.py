@@ -25,11 +25,13 @@ def execute(values: Values) -> int:
         raise StateError(f"container {container.name}: {what}")
     if not state.is_running:
         raise StateError(f"container {container.name} is not running: its changes went with it")
-    spec = life.build(config, host.probe(), None)
+    here = host.probe()
+    spec = life.build(config, here, None)
+    maps = (spec.uid_mappings, spec.gid_mappings) if here.privileged else ((), ())
     skip = {mount.target for mount in spec.mounts}
     upper = f"/proc/{state.monitor}/fd/{UPPER_FD}/upper"
     try:
-        found = changes(os.fsencode(upper), os.fsencode(config["rootfs"]), skip)
+        found = changes(os.fsencode(upper), os.fsencode(config["rootfs"]), skip, maps)
     except FileNotFoundError:
         raise StateError(f"container {container.name} is not running") from None
     if values.get("json"):

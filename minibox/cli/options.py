@@ -114,8 +114,9 @@ CONTAINER = (
         ("--userns",),
         "userns",
         VALUE,
-        "auto: unprivileged ids of its own; host: the host's ids.  [default: auto]",
-        "MODE",
+        "auto: unprivileged ids of its own; host: the host's ids; keep-id: the caller's, as who he"
+        " is.  [default: auto]",
+        "MODE|UID:GID:SIZE",
     ),
     Option(
         ("--hostname", "-h"), "hostname", VALUE, "Host name inside.  [default: minibox]", "NAME"

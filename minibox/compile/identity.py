@@ -35,8 +35,10 @@ def _has(mappings: tuple[IDMapping, ...], id_: int) -> bool:
 
 
 def _can_set_groups(spec: Spec, host: Host) -> bool:
-    # Without privilege the kernel wants setgroups denied before it takes a gid map.
-    return host.privileged or not spec.makes("user")
+    # Without privilege the kernel wants setgroups denied before it takes a map of the caller's own
+    # gid; newgidmap, which maps others, has the privilege.
+    is_own_alone = [m.astuple()[1:] for m in spec.gid_mappings] == [(host.gid, 1)]
+    return host.privileged or not spec.makes("user") or not is_own_alone
 
 
 def _become(spec: Spec, host: Host, user: User, why: str) -> Iterator[Op]:

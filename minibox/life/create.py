@@ -13,7 +13,7 @@ from minibox.directory import SHORT
 from minibox.errors import SpecError, StateError
 from minibox.network import modes
 from minibox.resident import Resident
-from minibox.resources import idmap
+from minibox.resources import ranges
 from minibox.spec import Monitor, Terminal
 from minibox.store import Store, is_name, new_id
 
@@ -53,7 +53,7 @@ def create(
     }
     spec = build(config, host, None)
     compile(spec, host)
-    made = Resident(store, store.add(config, lease=host.privileged and spec.makes("user")))
+    made = Resident(store, store.add(config, lease=spec.is_leased))
     journal(made, "create")
     return made
 
@@ -87,8 +87,8 @@ def build(
         env = spec.env if has_term else (*spec.env, b"TERM=xterm")
         spec = spec.replace(terminal=Terminal(*size), env=env)
     if "ids" in config and spec.makes("user") and host.privileged:
-        range_ = idmap.leased(config["ids"])
-        spec = spec.replace(uid_mappings=range_, gid_mappings=range_)
+        uids, gids = ranges.kept(config["ids"])
+        spec = spec.replace(uid_mappings=uids, gid_mappings=gids, is_leased=False)
     return spec.replace(monitor=watched or Monitor())
 
 

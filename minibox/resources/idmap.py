@@ -11,43 +11,80 @@ import os
 from minibox import core
 from minibox import syscalls as sc
 from minibox.compile import lifeline, slots
+from minibox.errors import SpecError, Unsupported
 from minibox.plan import Plan
 from minibox.spec import IDMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minibox.forms import Userns
     from minibox.host import Host
     from minibox.spec import Spec
 
-RANGE = 65536
-# Above what useradd hands out as subordinate ids, below 2^31, where some programs see a sign.
-FIRST, RANGES = 1 << 30, 8192
+Maps = tuple[IDMapping, ...]
 
 
-def choose(host: Host) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
-    """The uid and gid map of a new user namespace.
+def choose(userns: Userns, host: Host) -> tuple[Maps, Maps]:
+    """The uid and gid map of a new user namespace. SpecError, Unsupported, StateError.
 
-    As root a range that belongs to nobody, another one for each supervising process; without
-    privilege the caller's own ids alone, as the container's root.
+    As root a range that belongs to nobody. Without privilege the caller's own ids as the
+    container's root, and, where newuidmap can map them, those of /etc/subuid behind it.
     """
+    if userns.mode == "range":
+        return (
+            (IDMapping(0, userns.uid, userns.size),),
+            (IDMapping(0, userns.gid, userns.size),),
+        )
     if host.privileged:
-        mapping = _range_of(os.getpid())
-        return mapping, mapping
-    return (IDMapping(0, host.uid, 1),), (IDMapping(0, host.gid, 1),)
+        from minibox.resources import ranges
+
+        if userns.mode == "keep-id":
+            raise SpecError("--userns", "keep-id keeps the caller's id, root's: that is host")
+        home = ranges.pool().home()
+        return home.uids, home.gids
+    from minibox.resources import subids
+
+    uids, gids = subids.own() if host.uid else ([], [])
+    if userns.mode == "keep-id":
+        if not uids or not gids:
+            hint = "it needs newuidmap, and rows for the caller in /etc/subuid and /etc/subgid"
+            raise Unsupported(f"--userns keep-id: there are no ids for the rest: {hint}")
+        return around(host.uid, host.uid, uids), around(host.gid, host.gid, gids)
+    if not uids or not gids:
+        return (IDMapping(0, host.uid, 1),), (IDMapping(0, host.gid, 1),)
+    return around(0, host.uid, uids), around(0, host.gid, gids)
 
 
-def leased(number: int) -> tuple[IDMapping, ...]:
-    """The range of a lease, 0 to RANGES - 1: others than those that `choose` gives."""
-    return (IDMapping(0, FIRST + (RANGES + number) * RANGE, RANGE),)
+def around(own: int, host_id: int, rows: list[tuple[int, int]]) -> Maps:
+    """A map in which `own` is `host_id`, and the ids of `rows` are what lies before and behind."""
+    found, next_ = [], 0
+    for first, count in rows:
+        while count:
+            if next_ == own:
+                next_ += 1
+            size = min(count, own - next_) if next_ < own else count
+            found.append(IDMapping(next_, first, size))
+            first, count, next_ = first + size, count - size, next_ + size
+    found.append(IDMapping(own, host_id, 1))
+    return tuple(sorted(found, key=lambda mapping: int(mapping.container_id)))
 
 
-_ranges: dict[int, tuple[IDMapping, ...]] = {}
+def map_ids(pid: int, plan: Plan, host: Host) -> None:
+    """Give the user namespace of a child at its gate the maps of its plan. OSError, Unsupported."""
+    uid_map, gid_map = plan.uid_map, plan.gid_map
+    if host.privileged:
+        write(pid, uid_map, gid_map, deny_setgroups=False)
+    elif is_own_alone(gid_map, host.gid) and is_own_alone(uid_map, host.uid):
+        write(pid, uid_map, gid_map, deny_setgroups=True)
+    else:
+        from minibox.resources import subids
+
+        subids.write(pid, uid_map, gid_map)
 
 
-def _range_of(pid: int) -> tuple[IDMapping, ...]:
-    if pid not in _ranges:
-        _ranges[pid] = (IDMapping(0, FIRST + pid % RANGES * RANGE, RANGE),)
-    return _ranges[pid]
+def is_own_alone(map_: bytes, host_id: int) -> bool:
+    """Is the caller's own id all that is mapped? That the kernel lets everybody do."""
+    return map_.split()[1:] == [b"%d" % host_id, b"1"]
 
 
 def write(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> None:

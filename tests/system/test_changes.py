@@ -15,6 +15,7 @@ import pytest
 import minibox
 from minibox.changes import changes
 from minibox.errors import StateError
+from minibox.spec import IDMapping
 
 SWAP_LOOP = """
 import ctypes, sys
@@ -52,10 +53,10 @@ class Layers:
     def whiteout(self, path):
         os.mknod(self.upper / path, stat.S_IFCHR | 0o600, os.makedev(0, 0))
 
-    def diff(self, *skip):
+    def diff(self, *skip, maps=((), ())):
         """As lines `C /etc`."""
         skip = {os.fsencode(path) for path in skip}
-        found = changes(os.fsencode(self.upper), os.fsencode(self.lower), skip)
+        found = changes(os.fsencode(self.upper), os.fsencode(self.lower), skip, maps)
         assert found == sorted(found, key=lambda change: change[1])
         return [f"{kind} {os.fsdecode(path)}" for kind, path in found]
 
@@ -168,9 +169,10 @@ def test_owners_are_compared_as_the_container_sees_them(layers):
     layers.both("d", "e")
     for name, owner in (("d", 1000), ("e", 1001)):
         os.chown(layers.lower / name, 1000, 1000)
-        os.chown(layers.upper / name, (1 << 30) + 7 * 65536 + owner, (1 << 30) + 7 * 65536 + 1000)
+        os.chown(layers.upper / name, 100_000 + owner, 300_000 + 1000)
     layers.same_times()
-    assert layers.diff() == ["C /e"]
+    maps = (IDMapping(0, 100_000, 65536),), (IDMapping(0, 300_000, 65536),)
+    assert layers.diff(maps=maps) == ["C /e"]
 
 
 def test_mount_points_of_miniboxs_are_not_the_containers_doing(layers):
@@ -302,7 +304,8 @@ def overlay(request, tree):
         container.stdin.write(script.encode() + b"\n")
         assert container.stdout.read(6) == b"ready\n"
         upper = b"/proc/%d/root/mnt/u" % container.pid
-        found = changes(upper, os.fsencode(lower), {os.fsencode(path) for path in skip})
+        maps = (container.spec.uid_mappings, container.spec.gid_mappings)
+        found = changes(upper, os.fsencode(lower), {os.fsencode(path) for path in skip}, maps)
         return [f"{kind} {os.fsdecode(path)}" for kind, path in found]
 
     with container:
