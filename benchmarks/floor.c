@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -206,6 +207,36 @@ static void enter_root(int tree) {
     MUST(syscall(SYS_umount2, ".", MNT_DETACH));
 }
 
+static void must_or_missing(const char *path, long result) {
+    if (result < 0 && errno != ENOENT) {
+        must(path, result);
+    }
+}
+
+static void cover_paths(void) {
+    static const char *const files[] = {
+        "/proc/kcore", "/proc/keys",          "/proc/timer_list",  "/proc/interrupts",
+        "/proc/kmsg",  "/proc/latency_stats", "/proc/timer_stats", "/proc/sched_debug"};
+    static const char *const directories[] = {"/proc/acpi", "/proc/asound", "/proc/scsi",
+                                              "/sys/firmware", "/sys/devices/virtual/powercap"};
+    static const char *const fixed[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                        "/proc/sysrq-trigger"};
+    unsigned long safe = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        must_or_missing(files[i], syscall(SYS_mount, "/dev/null", files[i], NULL, MS_BIND, NULL));
+    }
+    for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) {
+        must_or_missing(directories[i], syscall(SYS_mount, "tmpfs", directories[i], "tmpfs", safe,
+                                                "size=4k,mode=0555"));
+    }
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        must_or_missing(fixed[i],
+                        syscall(SYS_mount, fixed[i], fixed[i], NULL, MS_BIND | MS_REC, NULL));
+        must_or_missing(
+            fixed[i], syscall(SYS_mount, NULL, fixed[i], NULL, MS_BIND | MS_REMOUNT | safe, NULL));
+    }
+}
+
 static void check_lifeline(int parent) {
     struct pollfd ended = {.fd = parent, .events = POLLIN};
     struct timespec now = {0, 0};
@@ -253,7 +284,10 @@ static int container_main(void *argument) {
         MUST(dup3(c->child_ends[fd], fd, 0));
     }
     MUST(chdir("/"));
+    cover_paths();
     drop_capabilities();
+    struct rlimit no_core = {1, 1};
+    MUST(prlimit(0, RLIMIT_CORE, &no_core, NULL));
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     check_lifeline(c->self);
     MUST(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &no_signals, NULL, sizeof no_signals));
