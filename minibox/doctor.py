@@ -27,6 +27,7 @@ CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_RESOURCE": 24}
 LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIBRARIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
+BINFMT = "/proc/sys/fs/binfmt_misc"
 ONE_ID = b"0 4294967294 1\n"  # nobody's
 
 
@@ -43,12 +44,16 @@ class Finding(Record):
 
 def examine() -> Iterator[Finding]:
     """All checks, one after the other."""
-    for check in CHECKS:
-        try:
-            yield check()
-        except (MiniboxError, OSError, ValueError) as error:
-            name = check.__name__.strip("_").replace("_", " ")
-            yield Finding(name, PARTLY, f"it cannot be told: {error}".splitlines()[0])
+    for name in CHECKS:
+        yield look(name)
+
+
+def look(name: str) -> Finding:
+    """One of them."""
+    try:
+        return CHECKS[name]()
+    except (MiniboxError, OSError, ValueError) as error:
+        return Finding(name, PARTLY, f"it cannot be told: {error}".splitlines()[0])
 
 
 def _kernel() -> Finding:
@@ -152,6 +157,20 @@ def _overlay() -> Finding:
     return Finding("overlay", NO, "not in /proc/filesystems", follows, "modprobe overlay")
 
 
+def _proc() -> Finding:
+    """mount_too_revealing() in fs/namespace.c: a user namespace gets a new proc or sysfs only where
+    one is fully visible."""
+    rows = [row.split() for row in _text("/proc/self/mountinfo").splitlines()]
+    points = [row[4] for row in rows if len(row) > 4]
+    covers = [one for one in points if one.startswith("/proc/") and one != BINFMT]
+    if not covers:
+        return Finding("proc", YES, "nothing covers a part of /proc")
+    found = f"{len(covers)} mounts below /proc, as in a container: {covers[0]}"
+    follows = "no new proc in a user namespace; --userns host, or --share pid"
+    mend = "the outer container without masked paths (systempaths=unconfined)"
+    return Finding("proc", PARTLY, found, follows, mend)
+
+
 def _cgroups() -> Finding:
     mounts = cgroup.mounts()
     place = mounts.pop("", None)
@@ -236,29 +255,31 @@ def _core_dumps() -> Finding:
     """core(5)."""
     pattern = _text("/proc/sys/kernel/core_pattern").strip()
     if pattern.startswith("|"):
-        follows = "a container's core goes to a program of the host's, run by the host's root"
-        return Finding(
-            "core dumps", PARTLY, pattern[:60], follows, "minibox run sh -c 'ulimit -c 0; …'"
+        found = f"a program of the host's: {pattern[:60]}"
+        follows = (
+            "run by the host's root, but for a container: its limit is 1 byte, unless --ulimit"
         )
+        return Finding("core dumps", YES, found, follows)
     return Finding("core dumps", YES, f"a file: {pattern}")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    _kernel,
-    _rights,
-    _namespaces,
-    _user_namespaces,
-    _ids,
-    _idmapped_mounts,
-    _overlay,
-    _cgroups,
-    _seccomp,
-    _landlock,
-    _networks,
-    _pasta,
-    _modules,
-    _core_dumps,
-)
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "kernel": _kernel,
+    "rights": _rights,
+    "namespaces": _namespaces,
+    "user namespaces": _user_namespaces,
+    "ids for ordinary users": _ids,
+    "idmapped mounts": _idmapped_mounts,
+    "overlay": _overlay,
+    "proc": _proc,
+    "cgroups": _cgroups,
+    "seccomp": _seccomp,
+    "landlock": _landlock,
+    "networks": _networks,
+    "pasta": _pasta,
+    "security modules": _modules,
+    "core dumps": _core_dumps,
+}
 
 
 # What they look with.

@@ -24,9 +24,11 @@ def one_line(text: str) -> str:
 
 
 class MiniboxError(Exception):
-    """The base. `exit_code` is what the command line ends with."""
+    """The base. `exit_code` is what the command line ends with. `lack`: which line of `minibox
+    doctor` tells what this host has not, and how to mend that; or ""."""
 
     exit_code = 125
+    lack = ""
 
 
 class SpecError(MiniboxError):
@@ -43,6 +45,10 @@ class SpecError(MiniboxError):
 
 class Unsupported(MiniboxError):
     """A request this kernel, host or version of minibox cannot fulfil."""
+
+    def __init__(self, text: str, lack: str = "") -> None:
+        super().__init__(text)
+        self.lack = lack
 
 
 class StateError(MiniboxError):
@@ -72,6 +78,7 @@ class SetupError(MiniboxError, OSError):
         origin: str = "",
         hint: str = "",
         reason: str = "",
+        lack: str = "",
     ) -> None:
         OSError.__init__(self, errno, reason or os.strerror(errno))
         self.what = what
@@ -79,6 +86,7 @@ class SetupError(MiniboxError, OSError):
         self.steps = steps
         self.origin = origin
         self.hint = hint
+        self.lack = lack
 
     def __str__(self) -> str:
         lines = [one_line(f"{self.what}: {self.strerror}")]

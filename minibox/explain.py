@@ -23,10 +23,7 @@ NO_IDMAP = (
     "or copy the tree to ext4, xfs, btrfs or tmpfs"
 )
 NO_IDMAP_VOLUME = "its file system cannot be id-mapped; the word noidmap keeps the host's ids"
-NO_USERNS = (
-    "user namespaces are restricted here: see /proc/sys/user/max_user_namespaces, "
-    "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
-)
+NO_USERNS = "user namespaces are restricted here"
 NEW_PROC = (
     "a new proc needs a pid namespace that the container's user namespace owns (drop --share pid; "
     "join user as well, or --userns host), and a /proc on the host that nothing covers"
@@ -53,6 +50,13 @@ HINTS = (
     ("setresgid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
     ("execveat", errno.EACCES, "", "vm.memfd_noexec forbids to run the sealed init"),
 )
+# Hint -> the line of minibox doctor that says more.
+LACKS = {
+    NO_IDMAP: "idmapped mounts",
+    NO_IDMAP_VOLUME: "idmapped mounts",
+    NO_USERNS: "user namespaces",
+    NEW_PROC: "proc",
+}
 
 
 def _hint(op: Op, error: int) -> str:
@@ -78,7 +82,18 @@ def failure(plan: Plan, spec: Spec | None, report: Report) -> SetupError:
     place, _, thing = op.origin.partition(", ")
     what = thing or describe.phrase(op)
     origin = f"{place} ({op.call}: {op.why})" if op.why else place
-    return SetupError(number, what, report.step + 1, len(plan.steps), origin, _hint(op, number))
+    hint = _hint(op, number)
+    lack = _lack(op, number) or LACKS.get(hint, "")
+    return SetupError(number, what, report.step + 1, len(plan.steps), origin, hint, lack=lack)
+
+
+def _lack(op: Op, number: int) -> str:
+    """What this host has not, where the call itself says it."""
+    if op.call == "fsopen" and number == errno.ENODEV and op.args[0] == b"overlay":
+        return "overlay"
+    if op.call.startswith("landlock"):
+        return "landlock"
+    return "seccomp" if op.call == "seccomp" else ""
 
 
 def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
@@ -95,7 +110,8 @@ def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
         hint = "new namespaces need root, or a user namespace (drop --userns host)"
     elif number == errno.EAGAIN:
         hint = "a limit on processes: RLIMIT_NPROC, or pids.max of this cgroup"
-    return SetupError(number, "cannot clone the container's process", hint=hint)
+    lack = LACKS.get(hint, "")
+    return SetupError(number, "cannot clone the container's process", hint=hint, lack=lack)
 
 
 def parent_failure(error: OSError, what: str) -> SetupError:

@@ -206,7 +206,8 @@ def _landlock(texts: list[str]) -> Landlock | None:
     try:
         abi = core.syscall(NUMBERS["landlock_create_ruleset"], 0, 0, LANDLOCK_VERSION)
     except OSError as error:
-        raise Unsupported(f"--landlock: this kernel has no Landlock: {error.strerror}") from None
+        text = f"--landlock: this kernel has no Landlock: {error.strerror}"
+        raise Unsupported(text, "landlock") from None
     return Landlock(abi, rules)
 
 

@@ -92,7 +92,7 @@ def report(error: Exception) -> int:
     from minibox.errors import MiniboxError, one_line
 
     if isinstance(error, MiniboxError):
-        say(str(error))
+        say(str(error) + (_doctors_line(error.lack) if error.lack else ""))
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         return 128 + 13
@@ -102,6 +102,15 @@ def report(error: Exception) -> int:
         text = f"internal error: {type(error).__name__}: {error} (MINIBOX_DEBUG=1 shows where)"
     say(one_line(text))
     return FAILED
+
+
+def _doctors_line(lack: str) -> str:
+    """What minibox doctor has to say of it."""
+    from minibox import doctor
+
+    finding = doctor.look(lack)
+    parts = [finding.found, finding.follows, finding.mend and f"mend: {finding.mend}"]
+    return f"\n  doctor: {lack}: {finding.state}: {'; '.join(filter(None, parts))}"
 
 
 def say(text: str) -> None:

@@ -39,7 +39,8 @@ def limit(spec: Spec, host: Host) -> Iterator[Op]:
     missing = kept & ~host.capabilities
     if missing and not spec.has_own_ids:
         name = next(name for name in spec.capabilities if mask((name,)) & missing)
-        raise Unsupported(f"CAP_{name} cannot be given: this process does not have it itself")
+        text = f"CAP_{name} cannot be given: this process does not have it itself"
+        raise Unsupported(text, "rights")
     if not spec.has_own_ids:
         # A user namespace begins with none set (kernel/user_namespace.c, set_cred_user_ns).
         yield sc.prctl(sc.PR_SET_SECUREBITS, 0, why="the caller's may be anything")

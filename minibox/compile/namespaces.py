@@ -83,7 +83,8 @@ def _about(join: Join, op: Op) -> Op:
 
 def check(spec: Spec, host: Host) -> None:
     if not spec.has_own_ids and not host.capabilities >> CAP_SYS_ADMIN & 1:
-        raise Unsupported("only root has namespaces without a user namespace: drop --userns host")
+        text = "only root has namespaces without a user namespace: drop --userns host"
+        raise Unsupported(text, "rights")
     kinds = [*spec.namespaces, *[join.kind for join in spec.joined]]
     for kind in kinds:
         if kinds.count(kind) > 1:

@@ -413,4 +413,5 @@ def element(
 def _failed(error: int) -> SetupError:
     is_missing = error in (EOPNOTSUPP, EPROTONOSUPPORT)
     reason = "this kernel has no nftables, which this network needs" if is_missing else ""
-    return SetupError(error, "change the firewall", reason=reason, hint=WITHOUT)
+    lack = "networks" if is_missing else ""
+    return SetupError(error, "change the firewall", reason=reason, hint=WITHOUT, lack=lack)

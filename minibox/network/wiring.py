@@ -44,7 +44,7 @@ READ_ONLY = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | 
 def check_rights(options: Options) -> None:
     """Unsupported for who cannot plug anything in."""
     if modes.networks(options) and os.geteuid():
-        raise Unsupported("only root can make a bridge\n  hint: --net none or --net host")
+        raise Unsupported("only root can make a bridge\n  hint: --net none or --net host", "rights")
 
 
 class Wire:
@@ -182,7 +182,7 @@ class Wiring:
 
         why = user.obstacle()
         if why and self.ports:
-            raise Unsupported(f"--publish: {why}")
+            raise Unsupported(f"--publish: {why}", "pasta")
         if any(port.protocol not in user.PROTOCOLS for port in self.ports):
             raise Unsupported(f"--publish: pasta passes on {' and '.join(user.PROTOCOLS)}")
         if why:

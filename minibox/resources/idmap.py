@@ -48,7 +48,8 @@ def choose(userns: Userns, host: Host) -> tuple[Maps, Maps]:
     if userns.mode == "keep-id":
         if not uids or not gids:
             hint = "it needs newuidmap, and rows for the caller in /etc/subuid and /etc/subgid"
-            raise Unsupported(f"--userns keep-id: there are no ids for the rest: {hint}")
+            text = f"--userns keep-id: there are no ids for the rest: {hint}"
+            raise Unsupported(text, subids.LACK)
         return around(host.uid, host.uid, uids), around(host.gid, host.gid, gids)
     if not uids or not gids:
         return (IDMapping(0, host.uid, 1),), (IDMapping(0, host.gid, 1),)

@@ -34,4 +34,4 @@ def make_room(pid: int, spec: Spec) -> None:
             if rlimit == NO_CORE:
                 continue  # then it is 0 bytes
             what = f"--ulimit {rlimit.name.lower()}: {rlimit.hard} is above {hard}"
-            raise SetupError(error.errno or 0, what, hint=LACKING) from None
+            raise SetupError(error.errno or 0, what, hint=LACKING, lack="rights") from None

@@ -13,6 +13,7 @@ from minibox.errors import SetupError, Unsupported
 MOST_IDS = 0xFFFFFFFF  # -1 is nobody's
 MOST_LINES = 340  # of a map (user_namespaces(7))
 FILE_LIMIT = 1 << 20
+LACK = "ids for ordinary users"  # minibox doctor
 PLACES = ("/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin")
 FILES = ("/etc/subuid", "/etc/subgid")
 Ranges = list[tuple[int, int]]
@@ -79,7 +80,7 @@ def write(pid: int, uid_map: bytes, gid_map: bytes) -> None:
     for name, text in (("newgidmap", gid_map), ("newuidmap", uid_map)):
         path = program(name)
         if path is None:
-            raise Unsupported(f"{name} is not there to map more ids than the caller's own")
+            raise Unsupported(f"{name} is not there to map more ids than the caller's own", LACK)
         code, said = _run([path, str(pid), *os.fsdecode(text).split()])
         with open(f"/proc/{pid}/{name[3:6]}_map", "rb") as file:
             is_written = file.read().split() == text.split()

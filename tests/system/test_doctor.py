@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
 
 from tests.conftest import COMMAND
-from tests.ordinary import DROP, uncover
+from tests.ordinary import DROP, USER, uncover
 
 NAMES = {
     *("kernel", "rights", "namespaces", "user namespaces", "ids for ordinary users"),
     *("idmapped mounts", "overlay", "cgroups", "seccomp", "landlock", "networks", "pasta"),
-    *("security modules", "core dumps"),
+    *("security modules", "core dumps", "proc"),
 }
 
 
@@ -81,3 +82,56 @@ def test_a_table_for_people(cli):
     assert lines[0].split() == ["WHAT", "FOUND", "WHAT", "FOLLOWS"]
     assert all(any(line.startswith(name) for line in lines) for name in NAMES)
     assert "\x1b" not in text
+
+
+# Errors that come from what the host lacks
+
+
+@pytest.fixture
+def lacking(rootfs):
+    """`lacking(script, *options)`: what minibox run says where a script has taken something away."""
+
+    def run(script, *options, drop=(), via="exec"):
+        last = shlex.join([*drop, str(COMMAND), "run", *options, rootfs, "/bin/true"])
+        words = [
+            "unshare",
+            "-m",
+            "--propagation=private",
+            "sh",
+            "-ec",
+            f"{script}\ncd /; {via} {last}",
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 125, done
+        assert "Traceback" not in done.stderr
+        return done.stderr.splitlines()
+
+    return run
+
+
+def test_an_error_quotes_the_line_of_what_is_missing(lacking):
+    inner = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    lines = lacking(f"exec_() {{ exec unshare -Ur sh -ec '{inner}' sh \"$@\"; }}", via="exec_")
+    assert lines[0].startswith("minibox: cannot clone the container's process: ")
+    assert lines[-1].startswith("  doctor: user namespaces: no: No space left on device: user.max")
+    assert lines[-1].endswith("; mend: sysctl -w user.max_user_namespaces=65536")
+
+
+def test_host_ids_without_root(lacking):
+    lines = lacking(uncover(), "--userns", "host", drop=DROP)
+    assert lines[0].startswith("minibox: only root has namespaces without a user namespace")
+    assert lines[-1].startswith(f"  doctor: rights: partly: user {USER}; ")
+    assert lines[-1].endswith("; mend: sudo minibox …")
+
+
+def test_keep_id_without_newuidmap(lacking):
+    script = "mount --bind /dev/null /usr/bin/newuidmap\n" + uncover()
+    lines = lacking(script, "--userns", "keep-id", drop=DROP)
+    assert lines[-1].startswith("  doctor: ids for ordinary users: no: newuidmap missing; ")
+    assert lines[-1].endswith("; mend: install the package uidmap")
+
+
+def test_a_covered_proc(lacking):
+    lines = lacking("mount -t tmpfs none /proc/bus; mount -t tmpfs none /proc/irq")
+    assert "Operation not permitted" in lines[0]
+    assert lines[-1].startswith("  doctor: proc: partly: 2 mounts below /proc")
