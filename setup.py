@@ -28,6 +28,18 @@ def link_static(command: Any, target: Path, *sources: str) -> None:
     command.spawn([*compiler, *STATIC_FLAGS, "-s", "-o", str(target), *sources])
 
 
+def write_filters(directory: Path) -> None:
+    """The default filter of each machine, so that a start makes none. They are data: whoever builds
+    the package need not be such a machine."""
+    from minibox.seccomp import calls, default, filters, program
+    from minibox.spec import DEFAULT_CAPABILITIES
+
+    for machine, abis in calls.MACHINES.items():
+        name = Path(filters.ready_path(machine)).name
+        profile = default.profile(DEFAULT_CAPABILITIES, abis)
+        (directory / name).write_bytes(program.assemble(profile))
+
+
 class BuildScripts(build_scripts):
     """The command is a binary: setuptools would look for a #! line in it."""
 
@@ -42,6 +54,7 @@ class BuildExt(build_ext):
         super().run()
         package = ROOT / "minibox" if self.inplace else Path(self.build_lib) / "minibox"
         link_static(self, package / "minibox-init", *INIT)
+        write_filters(package / "seccomp")
         if not self.inplace:
             shutil.copytree(
                 ROOT / "rootfs" / "etc", package / "skeleton" / "etc", dirs_exist_ok=True

@@ -33,6 +33,10 @@ MISSING_POINT = (
     "in ROOTFS --overlay makes it in memory"
 )
 LIKE_ON_LIKE = "a file can be mounted on a file only, a directory on a directory only"
+NO_FILTERS = (
+    "this kernel has no filters of system calls, or not this one; "
+    "--security-opt seccomp=unconfined goes without"
+)
 NO_LINK = "it must be a directory of the tree, not a link"
 # (call, errno, how the op's origin begins) -> hint; the first that fits.
 HINTS = (
@@ -48,6 +52,8 @@ HINTS = (
     ("setns", errno.EPERM, "", "joining takes rights over the namespace's owner"),
     ("setresuid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
     ("setresgid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
+    ("seccomp", errno.EINVAL, "", NO_FILTERS),
+    ("seccomp", errno.ENOSYS, "", NO_FILTERS),
     ("execveat", errno.EACCES, "", "vm.memfd_noexec forbids to run the sealed init"),
 )
 # Hint -> the line of minibox doctor that says more.

@@ -24,6 +24,10 @@ from minibox.spec import (
     Tmpfs,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MOUNT_WORDS = {
     "ro": (sc.MOUNT_ATTR_RDONLY, 0),
     "rw": (0, sc.MOUNT_ATTR_RDONLY),
@@ -33,6 +37,10 @@ MOUNT_WORDS = {
     "dev": (0, sc.MOUNT_ATTR_NODEV),
     "noexec": (sc.MOUNT_ATTR_NOEXEC, 0),
     "exec": (0, sc.MOUNT_ATTR_NOEXEC),
+}
+# What --security-opt may be about, and the values of each; none where any text may be one.
+SECURITY_WORDS: dict[str, tuple[str, ...]] = {
+    "seccomp": (),
 }
 SAFE = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
 PATH_MAX = 4096
@@ -251,6 +259,22 @@ def route(text: str) -> tuple[bytes, bytes]:
     if not is_right:
         raise SpecError("--route", f"{text!r}: write SUBNET=GATEWAY or default=GATEWAY")
     return subnet.encode(), gateway.encode()
+
+
+def security_opt(texts: Iterable[str]) -> dict[str, str]:
+    """`WORD=VALUE`, or `WORD:VALUE` as docker once wrote it, by word; the last of a word wins."""
+    option, found = "--security-opt", {}
+    for text in texts:
+        at = min([text.find(mark) for mark in "=:" if mark in text], default=len(text))
+        word, value = text[:at], text[at + 1 :]
+        values = SECURITY_WORDS.get(word)
+        if values is None:
+            raise SpecError(option, f"{word[:80]!r} is none of {', '.join(SECURITY_WORDS)}")
+        if "\0" in value or (value not in values if values else not value):
+            wanted = "|".join(values) or "VALUE"
+            raise SpecError(option, f"{text[:80]!r}: write {word}={wanted}")
+        found[word] = value
+    return found
 
 
 def sysctl(text: str) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from minibox import forms, request
+from minibox import forms, request, seccomp
 from minibox.errors import SpecError, StateError
 from minibox.resident import has_ended
 from minibox.resources import accounts, cgroup
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from minibox.directory import Data
     from minibox.resident import Resident, State
+    from minibox.spec import Filter
 
 PROCESS = {"env", "cwd", "umask", "user", "capabilities"}
 
@@ -78,6 +79,7 @@ def build(
     if os.geteuid() != 0:
         # Its file in /proc is the host root's, as nobody inside may look into this process.
         restrictions["oom_score_adj"] = None
+    capabilities = tuple(theirs["capabilities"])
     return Spec(
         args=tuple(os.fsencode(arg) for arg in args),
         root=None,
@@ -85,7 +87,8 @@ def build(
         cwd=os.fsencode(theirs["cwd"] if workdir is None else workdir),
         user=who,
         umask=theirs["umask"],
-        capabilities=tuple(theirs["capabilities"]),
+        capabilities=capabilities,
+        seccomp=_filter(container, capabilities),
         hostname=None,
         namespaces=(),
         joined=joined(state.pid),
@@ -113,6 +116,11 @@ def _process(container: Resident) -> Data:
     if not isinstance(process, dict) or process.keys() != PROCESS:
         raise container.directory.damaged("run.json", "process is missing or wrong")
     return process
+
+
+def _filter(container: Resident, capabilities: tuple[str, ...]) -> Filter | None:
+    words = forms.security_opt(container.config["options"].get("security_opt") or ())
+    return seccomp.choose(words.get("seccomp"), capabilities)
 
 
 def _sets(container: Resident, name: str) -> bool:

@@ -65,6 +65,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "dup3": (292, 24, "fd fd |O_"),
     "setns": (308, 268, "fd |CLONE_"),
     "kcmp": (312, 272, "int int int any any"),
+    "seccomp": (317, 277, "=SECCOMP_ |SECCOMP_FILTER_FLAG_ memory"),
     "memfd_create": (319, 279, "path |MFD_"),
     "execveat": (322, 281, "fd path memory memory |AT_"),
     "pidfd_send_signal": (424, 424, "fd int memory int"),

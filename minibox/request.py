@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 
-from minibox import core, forms
+from minibox import core, forms, seccomp
 from minibox.errors import SpecError, Unsupported
 from minibox.network import modes
 from minibox.numbers import NUMBERS
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
         volumes, tmpfs, join, env: the texts of --volume, --tmpfs, --join, --env (env may be a
         mapping). share: kinds of namespaces to leave out. net: "none", "host", "user", "bridge",
         "ns:PATH", "container:NAME" or the name of a network; several networks in a list. publish,
-        dns, add_host, network_alias, route, sysctl: the texts of --publish and so on. userns:
-        "auto", "host", "keep-id" or "UID:GID:SIZE". boottime, monotonic: seconds; either makes a
-        time namespace, as time does.
+        dns, add_host, network_alias, route, sysctl, security_opt: the texts of --publish and so on.
+        userns: "auto", "host", "keep-id" or "UID:GID:SIZE". boottime, monotonic: seconds; either
+        makes a time namespace, as time does.
         """
 
         overlay: bool
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         landlock: Sequence[str]
         ulimit: Sequence[str]
         oom_score_adj: str
+        security_opt: Sequence[str]
         init: bool
         time: bool
         boottime: str
@@ -119,6 +120,7 @@ OPTIONS = frozenset(
         "landlock",
         "ulimit",
         "oom_score_adj",
+        "security_opt",
         "init",
         "time",
         "boottime",
@@ -161,6 +163,7 @@ def build(
     userns = forms.userns(_given(options, "userns", "auto"))
     user, home = _user(_wanted_user(options, userns), root)
     uids, gids = idmap.choose(userns, host) if "user" in namespaces else ((), ())
+    capabilities = _capabilities(options)
     hostname = _name(options, "hostname") or (b"minibox" if "uts" in namespaces else None)
     return Spec(
         args=tuple(os.fsencode(arg) for arg in args),
@@ -168,7 +171,8 @@ def build(
         env=_env(options, home, hostname or os.fsencode(os.uname().nodename)),
         cwd=_workdir(_given(options, "workdir", "/")),
         user=user,
-        capabilities=_capabilities(options),
+        capabilities=capabilities,
+        seccomp=seccomp.choose(_security(options).get("seccomp"), capabilities),
         hostname=hostname,
         domainname=_name(options, "domainname"),
         namespaces=namespaces,
@@ -225,6 +229,11 @@ def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:
         frozen["volumes"] = [_frozen_path(text, ":") for text in options["volumes"]]
     if options.get("join"):
         frozen["join"] = [_frozen_join(text) for text in options["join"]]
+    if options.get("security_opt"):
+        words = _security(options)
+        if "seccomp" in words:
+            words["seccomp"] = seccomp.frozen(words["seccomp"])
+        frozen["security_opt"] = [f"{word}={value}" for word, value in words.items()]
     path = os.fsencode(rootfs)
     return os.fsdecode(_absolute(path) if path else path), frozen
 
@@ -264,6 +273,10 @@ def _has_root(joined: tuple[Join, ...], options: Options) -> bool:
 def _capabilities(options: Options) -> tuple[str, ...]:
     add, drop = list(options.get("cap_add") or ()), list(options.get("cap_drop") or ())
     return forms.capabilities(add, drop) if add or drop else DEFAULT_CAPABILITIES
+
+
+def _security(options: Options) -> dict[str, str]:
+    return forms.security_opt(options.get("security_opt") or ())
 
 
 def _absolute(path: bytes) -> bytes:

@@ -317,6 +317,15 @@ class Interface(Record):
     discipline: str = ""
 
 
+class Filter(Record):
+    """Which system calls it may make. program: struct sock_filter[] (seccomp(2)). flags:
+    SECCOMP_FILTER_FLAG_*. name: in messages."""
+
+    program: bytes
+    flags: int = 0
+    name: str = "default"
+
+
 class Spec(Record):
     """A container.
 
@@ -331,7 +340,8 @@ class Spec(Record):
     0 is everywhere. uplink: its network namespace gets a way out from somebody else while it waits
     at its first gate. sysctls: names and values, of namespaces that are new. masked_paths,
     readonly_paths: of its own proc and sysfs, where it has a root of its own. apparmor, selinux:
-    the profile, the label of the command; empty leaves it the caller's.
+    the profile, the label of the command; empty leaves it the caller's. seccomp: None: it may make
+    any system call.
     """
 
     args: tuple[bytes, ...]
@@ -341,6 +351,7 @@ class Spec(Record):
     user: User = User()
     umask: int = 0o022
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    seccomp: Filter | None = None
     hostname: bytes | None = b"minibox"
     domainname: bytes | None = None
     namespaces: tuple[str, ...] = DEFAULT_NAMESPACES

@@ -77,6 +77,8 @@ LANDLOCK_RULE_PATH_BENEATH = 1
  RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE,
  RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME) = range(16)  # fmt: skip
 KEYCTL_JOIN_SESSION_KEYRING = 1
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 2, 4
 CLOSE_RANGE_CLOEXEC = 4
 SIG_SETMASK, SIGKILL = 2, 9
 F_SETFD, F_ADD_SEALS = 2, 1033
@@ -318,6 +320,10 @@ def landlock_add_rule(ruleset: Fd, beneath: Memory, **how: Unpack[How]) -> Op:
 
 def landlock_restrict_self(ruleset: Fd, **how: Unpack[How]) -> Op:
     return _op("landlock_restrict_self", ruleset, 0, **how)
+
+
+def seccomp_set_mode_filter(flags: int, fprog: Memory, **how: Unpack[How]) -> Op:
+    return _op("seccomp", SECCOMP_SET_MODE_FILTER, flags, fprog, **how)
 
 
 def capset(header: Memory, sets: Memory, **how: Unpack[How]) -> Op:

@@ -155,6 +155,13 @@ CONTAINER = (
         "How soon it goes when memory is short, to 1000.",
         "N",
     ),
+    Option(
+        ("--security-opt",),
+        "security_opt",
+        LIST,
+        "seccomp=default, unconfined, or a profile: the system calls it may make.",
+        "WORD=VALUE",
+    ),
     Option(("--init",), "init", FLAG, "An init as PID 1: reaps, forwards signals."),
     Option(("--time",), "time", FLAG, "Make a time namespace as well."),
     Option(("--boottime",), "boottime", VALUE, "Add to the boot-time clock inside.", "SECONDS"),

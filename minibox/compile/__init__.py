@@ -24,6 +24,7 @@ from minibox.compile import (
     paths,
     rlimits,
     root,
+    seccomp,
 )
 from minibox.errors import SpecError
 from minibox.plan import Plan
@@ -89,6 +90,8 @@ STAGES: tuple[Stage, ...] = (
     landlock.restrict,
     capabilities.drop,
     lifeline.check,
+    command.close,
+    seccomp.restrict,
     command.start_init,
     command.execute,
 )

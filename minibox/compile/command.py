@@ -44,6 +44,11 @@ def enter_directory(spec: Spec, host: Host) -> Iterator[Op]:
         yield sc.fchdir(directory, why="--workdir")
 
 
+def close(spec: Spec, host: Host) -> Iterator[Op]:
+    """At the exec. It is asked for before the filter, which may know nothing of close_range."""
+    yield sc.close_range(3, LAST_FD, sc.CLOSE_RANGE_CLOEXEC, why="only 0, 1, 2 go on")
+
+
 def start_init(spec: Spec, host: Host) -> Iterator[Op]:
     """The init is PID 1, or, in a pid namespace that others use too, the one that ends what the
     command leaves behind. There the parent's death must not kill it: a signal tells it."""
@@ -88,7 +93,6 @@ def execute(spec: Spec, host: Host) -> Iterator[Op]:
             raise SpecError("args", "an argument or variable contains a NUL byte")
     argv, envp = Strings(spec.args), Strings(spec.env)
     yield sc.rt_sigprocmask_unblock_all(why="blocked since clone; handlers are reset")
-    yield sc.close_range(3, LAST_FD, sc.CLOSE_RANGE_CLOEXEC, why="only 0, 1, 2 go on")
     paths = search(spec.args, spec.env)
     for path in paths[:-1]:
         yield sc.execve(path, argv, envp, ok=(ENOENT, ENOTDIR, EACCES), why="the command")

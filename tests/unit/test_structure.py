@@ -23,6 +23,7 @@ FLOORS = {
     "minibox.monitor": 3, "minibox.watch": 3, "minibox.names": 1, "minibox.settings": 1,
     "minibox.directory": 4, "minibox.store": 4, "minibox.resident": 4, "minibox.life": 4, "minibox.inside": 4, "minibox.processes": 4, "minibox.health": 4, "minibox.attach": 4,
     "minibox.network": 4, "minibox.topology": 4, "minibox.copying": 4, "minibox.changes": 4,
+    "minibox.seccomp": 3,
     "minibox.lines": 3, "minibox.logs": 4, "minibox.events": 4,
     "minibox.foreground": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
     "minibox.cli": 5, "minibox.__main__": 5,
