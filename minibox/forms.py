@@ -41,6 +41,12 @@ MOUNT_WORDS = {
 # What --security-opt may be about, and the values of each; none where any text may be one.
 SECURITY_WORDS: dict[str, tuple[str, ...]] = {
     "seccomp": (),
+    "apparmor": (),
+    "label": (),
+    "no-new-privileges": ("true", "false"),
+    "systempaths": ("unconfined",),
+    "mask": (),
+    "unmask": (),
 }
 SAFE = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
 PATH_MAX = 4096
@@ -268,6 +274,8 @@ def security_opt(texts: Iterable[str]) -> dict[str, str]:
         at = min([text.find(mark) for mark in "=:" if mark in text], default=len(text))
         word, value = text[:at], text[at + 1 :]
         values = SECURITY_WORDS.get(word)
+        if text == "no-new-privileges":
+            value = "true"
         if values is None:
             raise SpecError(option, f"{word[:80]!r} is none of {', '.join(SECURITY_WORDS)}")
         if "\0" in value or (value not in values if values else not value):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from minibox import forms, request, seccomp
+from minibox import forms, request, restrictions
 from minibox.errors import SpecError, StateError
 from minibox.resident import has_ended
 from minibox.resources import accounts, cgroup
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from minibox.directory import Data
     from minibox.resident import Resident, State
-    from minibox.spec import Filter
 
 PROCESS = {"env", "cwd", "umask", "user", "capabilities"}
 
@@ -75,11 +74,11 @@ def build(
             variables[name] = value
     if workdir is not None and not workdir.startswith("/"):
         raise SpecError("--workdir", f"{workdir!r}: the working directory must be absolute")
-    restrictions = request.restrictions(container.config["options"])
+    capabilities = tuple(theirs["capabilities"])
+    kept_from = restrictions.build(container.config["options"], capabilities)
     if os.geteuid() != 0:
         # Its file in /proc is the host root's, as nobody inside may look into this process.
-        restrictions["oom_score_adj"] = None
-    capabilities = tuple(theirs["capabilities"])
+        kept_from["oom_score_adj"] = None
     return Spec(
         args=tuple(os.fsencode(arg) for arg in args),
         root=None,
@@ -88,7 +87,6 @@ def build(
         user=who,
         umask=theirs["umask"],
         capabilities=capabilities,
-        seccomp=_filter(container, capabilities),
         hostname=None,
         namespaces=(),
         joined=joined(state.pid),
@@ -97,7 +95,7 @@ def build(
         redirected=redirected,
         supervised=supervised,
         guest=True,
-        **restrictions,
+        **kept_from,
     )
 
 
@@ -116,11 +114,6 @@ def _process(container: Resident) -> Data:
     if not isinstance(process, dict) or process.keys() != PROCESS:
         raise container.directory.damaged("run.json", "process is missing or wrong")
     return process
-
-
-def _filter(container: Resident, capabilities: tuple[str, ...]) -> Filter | None:
-    words = forms.security_opt(container.config["options"].get("security_opt") or ())
-    return seccomp.choose(words.get("seccomp"), capabilities)
 
 
 def _sets(container: Resident, name: str) -> bool:

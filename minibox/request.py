@@ -6,10 +6,9 @@ from __future__ import annotations
 import os
 import stat
 
-from minibox import core, forms, seccomp
-from minibox.errors import SpecError, Unsupported
+from minibox import forms, restrictions
+from minibox.errors import SpecError
 from minibox.network import modes
-from minibox.numbers import NUMBERS
 from minibox.resources import idmap
 from minibox.spec import (
     DEFAULT_CAPABILITIES,
@@ -18,7 +17,6 @@ from minibox.spec import (
     Bind,
     Dev,
     Interface,
-    Landlock,
     Mount,
     Record,
     Root,
@@ -30,7 +28,7 @@ from minibox.spec import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, TypedDict
+    from typing import TypedDict
 
     from minibox.forms import Userns
     from minibox.host import Host
@@ -129,7 +127,6 @@ OPTIONS = frozenset(
 )
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENV_FILE_LIMIT = 1 << 20
-LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 ROOT_USER = User()
 NO_OFFSETS = TimeOffsets()
 
@@ -172,7 +169,6 @@ def build(
         cwd=_workdir(_given(options, "workdir", "/")),
         user=user,
         capabilities=capabilities,
-        seccomp=seccomp.choose(_security(options).get("seccomp"), capabilities),
         hostname=hostname,
         domainname=_name(options, "domainname"),
         namespaces=namespaces,
@@ -185,34 +181,11 @@ def build(
         routes=wired.routes,
         uplink=wired.uplink,
         sysctls=tuple(forms.sysctl(text) for text in options.get("sysctl") or ()),
-        **restrictions(options),
+        **restrictions.build(options, capabilities),
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,
         init=bool(options.get("init")),
     )
-
-
-def restrictions(options: Options) -> dict[str, Any]:
-    """The fields of a Spec that hold for every process of a container, also for one that minibox
-    exec brings in. SpecError, Unsupported."""
-    score = options.get("oom_score_adj")
-    return {
-        "rlimits": forms.ulimits(list(options.get("ulimit") or ())),
-        "oom_score_adj": None if score is None else forms.oom_score_adj(score),
-        "landlock": _landlock(list(options.get("landlock") or ())),
-    }
-
-
-def _landlock(texts: list[str]) -> Landlock | None:
-    if not texts:
-        return None
-    rules = forms.landlock(texts)
-    try:
-        abi = core.syscall(NUMBERS["landlock_create_ruleset"], 0, 0, LANDLOCK_VERSION)
-    except OSError as error:
-        text = f"--landlock: this kernel has no Landlock: {error.strerror}"
-        raise Unsupported(text, "landlock") from None
-    return Landlock(abi, rules)
 
 
 def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:
@@ -230,10 +203,7 @@ def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:
     if options.get("join"):
         frozen["join"] = [_frozen_join(text) for text in options["join"]]
     if options.get("security_opt"):
-        words = _security(options)
-        if "seccomp" in words:
-            words["seccomp"] = seccomp.frozen(words["seccomp"])
-        frozen["security_opt"] = [f"{word}={value}" for word, value in words.items()]
+        frozen["security_opt"] = restrictions.freeze(options)
     path = os.fsencode(rootfs)
     return os.fsdecode(_absolute(path) if path else path), frozen
 
@@ -273,10 +243,6 @@ def _has_root(joined: tuple[Join, ...], options: Options) -> bool:
 def _capabilities(options: Options) -> tuple[str, ...]:
     add, drop = list(options.get("cap_add") or ()), list(options.get("cap_drop") or ())
     return forms.capabilities(add, drop) if add or drop else DEFAULT_CAPABILITIES
-
-
-def _security(options: Options) -> dict[str, str]:
-    return forms.security_opt(options.get("security_opt") or ())
 
 
 def _absolute(path: bytes) -> bytes:

@@ -159,7 +159,8 @@ CONTAINER = (
         ("--security-opt",),
         "security_opt",
         LIST,
-        "seccomp=default, unconfined, or a profile: the system calls it may make.",
+        "seccomp=default, unconfined, or a profile; apparmor=, label=; mask=, unmask=ALL or PATH:…;"
+        " no-new-privileges=false.",
         "WORD=VALUE",
     ),
     Option(("--init",), "init", FLAG, "An init as PID 1: reaps, forwards signals."),

@@ -189,3 +189,90 @@ os.execv(sys.argv[1], sys.argv[1:])"""
     done = subprocess.run(["python3", "-c", code, *words], capture_output=True, check=True)
     held = {line.split()[0]: int(line.split()[1], 16) for line in done.stdout.splitlines()}
     assert held[b"CapEff:"] == held[b"CapPrm:"] == held[b"CapAmb:"] == 0
+
+
+# --security-opt
+
+
+def words(*texts):
+    return [word for text in texts for word in ("--security-opt", text)]
+
+
+def test_paths_can_be_opened(inside):
+    points = "cut -d' ' -f5 /proc/self/mountinfo | grep '^/proc/' || true"
+    assert inside(points, *words("systempaths=unconfined")) == ""
+    assert inside(points, *words("unmask=ALL")) == ""
+    found = inside(points, *words("unmask=/proc/keys:/proc/sys")).split()
+    assert "/proc/irq" in found
+    assert not {"/proc/keys", "/proc/sys"} & set(found)
+
+
+def test_more_paths_can_be_masked(inside):
+    script = "stat -c '%F' /etc/passwd /usr; ls /usr"
+    said = inside(script, *words("mask=/etc/passwd:/usr:/nowhere"))
+    assert said.split("\n") == ["character special file", "directory"]
+
+
+@pytest.mark.parametrize("path", ["etc", "/etc/../x"])
+def test_no_path_to_mask(refused, rootfs, path):
+    assert "masked_paths: " in refused(*words(f"mask={path}"), rootfs, "/bin/true")
+
+
+def test_new_privileges(inside, cli, rootfs):
+    script = "grep NoNewPrivs /proc/self/status"
+    assert inside(script).split()[1] == "1"
+    assert inside(script, *words("no-new-privileges")).split()[1] == "1"
+    options = words("no-new-privileges=false", "seccomp=unconfined")
+    assert inside(script, *options).split()[1] == "0"
+    done = cli("run", *words("no-new-privileges=false"), rootfs, "/bin/true")
+    assert (done.returncode, b"seccomp=unconfined" in done.stderr) == (125, True)
+
+
+@pytest.mark.parametrize(
+    ("word", "module"), [("apparmor=some-profile", "apparmor"), ("label=a:b:c:d", "selinux")]
+)
+def test_a_label_of_a_module_that_is_not_there(refused, rootfs, word, module):
+    if (
+        module in Path("/sys/kernel/security/lsm").read_text()
+        if Path("/sys/kernel/security/lsm").exists()
+        else False
+    ):
+        pytest.skip("this kernel has no lack of it")
+    said = refused(*words(word), rootfs, "/bin/true")
+    assert said.startswith(f"minibox: --security-opt {word}: ")
+    assert "labels (" in said
+
+
+@pytest.mark.parametrize("word", ["apparmor=unconfined", "label=disable", "seccomp=unconfined"])
+def test_no_label(inside, word):
+    assert inside("echo hi", *words(word)) == "hi"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x=1", "seccomp", "seccomp=", "systempaths=x", "no-new-privileges=1", "mask="]
+)
+def test_no_security_opt(refused, rootfs, text):
+    assert "--security-opt" in refused("--security-opt", text, rootfs, "/bin/true")
+
+
+def test_a_kept_containers_next_process_is_kept_from_the_same(cli, rootfs, tmp_path):
+    root = ("--root", tmp_path)
+    options = (
+        *words("seccomp=unconfined"),
+        "--ulimit",
+        "nofile=77",
+        "--landlock",
+        "ro:/",
+        "--oom-score-adj",
+        "99",
+    )
+    cli(*root, "run", "-d", "--name", "a", *options, rootfs, "/bin/sleep", "1000", check=True)
+    try:
+        script = (
+            "ulimit -n; grep Seccomp: /proc/self/status; cat /proc/self/oom_score_adj; touch /x"
+        )
+        done = cli(*root, "exec", "a", "/bin/sh", "-c", script)
+        assert done.stdout.split() == [b"77", b"Seccomp:", b"0", b"99"]
+        assert b"Permission denied" in done.stderr
+    finally:
+        cli(*root, "rm", "-f", "a", check=True)

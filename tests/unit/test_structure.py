@@ -25,7 +25,7 @@ FLOORS = {
     "minibox.network": 4, "minibox.topology": 4, "minibox.copying": 4, "minibox.changes": 4,
     "minibox.seccomp": 3,
     "minibox.lines": 3, "minibox.logs": 4, "minibox.events": 4,
-    "minibox.foreground": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
+    "minibox.foreground": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.restrictions": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
     "minibox.cli": 5, "minibox.__main__": 5,
 }  # fmt: skip
 SLOW = {"click", "dataclasses", "enum", "typing", "re", "json", "signal", "subprocess", "socket",
