@@ -40,6 +40,12 @@ def syscall(number: int, *args: int | bytes | bytearray | None) -> int:
     return result
 
 
+def address(data: bytearray) -> int:
+    """Where the bytes are, for a struct that points at them: as long as nothing changes their size,
+    and the caller keeps them."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(data)))
+
+
 NOTHING: Mapping[str, bytes] = {}
 
 

@@ -153,8 +153,11 @@ def _idmapped_mounts() -> Finding:
 def _overlay() -> Finding:
     if "overlay" in _text("/proc/filesystems").split():
         return Finding("overlay", YES, "there is one")
-    follows = "no --overlay, and --read-only by a mount alone"
-    return Finding("overlay", NO, "not in /proc/filesystems", follows, "modprobe overlay")
+    module = f"/lib/modules/{os.uname().release}/modules.dep"
+    if "/overlay.ko" in _text(module):
+        return Finding("overlay", YES, "a module that the kernel loads when it is asked for")
+    follows = "no --overlay and no --read-only"
+    return Finding("overlay", NO, "not in this kernel", follows)
 
 
 def _proc() -> Finding:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NO_IDMAP = (
     "its file system cannot be id-mapped; --userns host keeps the host's ids, "
-    "or copy the tree to ext4, xfs, btrfs or tmpfs"
+    "or copy the tree to ext4, xfs or btrfs (since Linux 6.3 also tmpfs)"
 )
 NO_IDMAP_VOLUME = "its file system cannot be id-mapped; the word noidmap keeps the host's ids"
 NO_USERNS = "user namespaces are restricted here"

@@ -9,18 +9,21 @@ from minibox.errors import SetupError, Unsupported
 from minibox.spec import Record
 
 CAP_SYS_ADMIN = 21
+EXEC_ENTERS_TIME = [6, 3]  # before, only children do (fs/exec.c)
 
 
 class Host(Record):
     """uid, gid: the caller's effective ids. privileged: it is root in the initial user namespace,
     with CAP_SYS_ADMIN, so that it may clone mounts, idmap them and write any id map.
-    capabilities: its effective set. last_capability: the highest number the kernel knows."""
+    capabilities: its effective set. last_capability: the highest number the kernel knows.
+    exec_enters_time: who has unshared its time namespace is in the new one after an exec."""
 
     uid: int
     gid: int
     privileged: bool
     capabilities: int = 0
     last_capability: int = 40
+    exec_enters_time: bool = True
 
 
 def _read(path: str) -> str:
@@ -45,4 +48,9 @@ def probe() -> Host:
     uid, effective = os.geteuid(), _capabilities()
     privileged = uid == 0 and is_initial and bool(effective >> CAP_SYS_ADMIN & 1)
     last = _read("/proc/sys/kernel/cap_last_cap").strip()
-    return Host(uid, os.getegid(), privileged, effective, int(last))
+    return Host(uid, os.getegid(), privileged, effective, int(last), _version() >= EXEC_ENTERS_TIME)
+
+
+def _version() -> list[int]:
+    numbers = os.uname().release.replace("-", ".").split(".")[:2]
+    return [int(number) for number in numbers if number.isdigit()]

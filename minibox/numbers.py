@@ -67,6 +67,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "kcmp": (312, 272, "int int int any any"),
     "seccomp": (317, 277, "=SECCOMP_ |SECCOMP_FILTER_FLAG_ memory"),
     "memfd_create": (319, 279, "path |MFD_"),
+    "bpf": (321, 280, "int memory int"),
     "execveat": (322, 281, "fd path memory memory |AT_"),
     "pidfd_send_signal": (424, 424, "fd int memory int"),
     "open_tree": (428, 428, "fd path |OPEN_TREE_"),

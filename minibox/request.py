@@ -184,7 +184,8 @@ def build(
         **restrictions.build(options, capabilities),
         time_offsets=_time_offsets(options) if "time" in namespaces else NO_OFFSETS,
         redirected=redirected,
-        init=bool(options.get("init")),
+        # With an init the command is a child, which every kernel lets into a time namespace.
+        init=bool(options.get("init")) or ("time" in namespaces and not host.exec_enters_time),
     )
 
 

@@ -79,10 +79,13 @@ def sysctls(spec: Spec, host: Host) -> Iterator[Op]:
 
 
 def clocks(spec: Spec, host: Host) -> Iterator[Op]:
-    """A time namespace is entered by exec; its offsets are fixed by then (time_namespaces(7)).
+    """A time namespace is entered by exec, or by an init's child; its offsets are fixed by then
+    (time_namespaces(7)).
     Before any change of ids: that clears dumpable, and /proc/self would be the host root's."""
     if not spec.makes("time"):
         return
+    if not host.exec_enters_time and not spec.has_init:
+        raise SpecError("time", "this kernel lets only children into a new one: it takes an init")
     yield sc.unshare(sc.CLONE_NEWTIME, why="entered by exec")
     if spec.time_offsets != TimeOffsets():
         offsets = spec.time_offsets

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +66,10 @@ def test_a_host_without_cgroups(examined):
 
 
 def test_a_host_with_cgroup_v2_alone(examined):
-    script = "umount -R -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
+    # The options are those of all mounts of it, the host's too: they stay as they are.
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    options = next((row[3] for row in rows if row[2] == "cgroup2"), "rw")
+    script = f"umount -R -l /sys/fs/cgroup; mount -t cgroup2 -o {options} none /sys/fs/cgroup"
     assert examined("-m", script=script)["cgroups"]["found"].startswith("v2, with ")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minibox import describe
+from minibox import describe, request
 from minibox import spec as s
 from minibox import syscalls as sc
 from minibox.compile import compile
@@ -251,3 +251,15 @@ def test_as_data_is_json():
     assert data["steps"][0]["side"] == "parent"
     assert data["steps"][-1]["call"] == "execve"
     assert [step["step"] for step in data["steps"]] == list(range(1, len(data["steps"]) + 1))
+
+
+def test_a_kernel_whose_exec_does_not_enter_a_time_namespace():
+    """Before 6.3 only children do: the command is an init's then."""
+    old = ROOT_HOST.replace(exec_enters_time=False)
+    spec = request.build(["/bin/true"], "/", {"time": True}, old)
+    assert spec.has_init
+    names_ = [op.call for op in compile(spec, old).ops]
+    assert names_.index("unshare") < names_.index("init")
+    with pytest.raises(SpecError, match="it takes an init"):
+        compile(spec.replace(init=False), old)
+    assert not request.build(["/bin/true"], "/", {}, old).init
