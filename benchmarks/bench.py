@@ -195,6 +195,28 @@ class Bench:
         row = Row("warm library call / bwrap from Python", "x", limit=1, strictly=True)
         self.add(row, samples, "library", "bwrap from Python")
 
+    def protection(self) -> None:
+        """The same container with its walls taken down, as far as options can: with ids of its own
+        and with the host's, which runs the plan in a process of its own."""
+        off = {
+            "cap_add": ["ALL"],
+            "security_opt": [
+                *("seccomp=unconfined", "systempaths=unconfined", "no-new-privileges=false"),
+            ],
+        }
+        host = {**off, "userns": "host", "cap_add": held_capabilities()}
+        with (
+            Sampler(worker(self.rootfs)) as safe,
+            Sampler(worker(self.rootfs)) as bare,
+            Sampler(worker(self.rootfs)) as hosts,
+        ):
+            tasks = {"library, default": safe.call(), "all off": bare.call(**off)}
+            tasks["all off, host's ids"] = hosts.call(**host)
+            samples = self.measure(tasks)
+        for other in ("all off", "all off, host's ids"):
+            row = Row(f"warm library call, default / {other}", "x", limit=1.5)
+            self.add(row, samples, "library, default", other)
+
     def large_parent(self) -> None:
         """The same out of a program that holds 4 GiB."""
         row = Row("warm library call, parent of 4 GiB / small", "x", limit=1.1)
@@ -287,6 +309,15 @@ class Bench:
         except NotMeasured as error:
             row.note = str(error)
         self.outcome.rows.append(row)
+
+
+def held_capabilities() -> list[str]:
+    """What this process could hand on: the host's root may lack some here."""
+    from minibox import host
+    from minibox.spec import CAPABILITIES
+
+    held = host.probe().capabilities
+    return [name for number, name in enumerate(CAPABILITIES) if held >> number & 1]
 
 
 def supervisor_memory(argv: Sequence[str | Path]) -> dict[str, float]:
@@ -411,7 +442,14 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with own_rootfs(given.rootfs.resolve()) as (directory, rootfs):
             bench = Bench(rootfs, directory, given.samples, given.warm_up)
-            for part in (bench.warm, bench.large_parent, bench.cold, bench.network, bench.memory):
+            for part in (
+                bench.warm,
+                bench.protection,
+                bench.large_parent,
+                bench.cold,
+                bench.network,
+                bench.memory,
+            ):
                 print(f"bench: {part.__doc__}", file=sys.stderr)
                 part()
     except NotMeasured as error:

@@ -62,7 +62,7 @@ class Sampler:
         line = json.dumps([str(word) for word in argv])
         return lambda: self.ask(line)
 
-    def call(self, **options: str) -> Task:
+    def call(self, **options: str | list[str]) -> Task:
         """What takes a sample of a library call."""
         line = json.dumps(options)
         return lambda: self.ask(line)
