@@ -28,6 +28,8 @@ from pathlib import Path
 from report import COLD, Outcome, Row, plain_table, write
 from sampler import COMMAND, NotMeasured, Sampler, interleave, last_line, worker
 
+from minibox.seccomp.filters import ready_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -180,9 +182,9 @@ class Bench:
 
     def warm(self) -> None:
         """A container out of a program that is running already."""
-        floor = build_floor(self.directory)
+        floor, its_filter = build_floor(self.directory), ready_path(os.uname().machine)
         with (
-            Sampler([floor, "0", self.rootfs, COMMAND]) as floor_process,
+            Sampler([floor, "0", self.rootfs, its_filter, COMMAND]) as floor_process,
             Sampler(worker(self.rootfs)) as library,
             Sampler(worker(self.rootfs)) as other,
         ):

@@ -101,9 +101,8 @@ static _Noreturn void end(int code) {
             sys6(SYS_WAIT4, (uint64_t)-1, 0, 0, 0, 0, 0);
         }
     }
-    for (;;) {
-        sys6(SYS_EXIT_GROUP, (uint64_t)code, 0, 0, 0, 0, 0);
-    }
+    sys6(SYS_EXIT_GROUP, (uint64_t)code, 0, 0, 0, 0, 0);
+    __builtin_trap(); // a filter of system calls has refused even that
 }
 
 static void reap(struct mb_plan *plan, long child) {

@@ -37,6 +37,10 @@ NO_FILTERS = (
     "this kernel has no filters of system calls, or not this one; "
     "--security-opt seccomp=unconfined goes without"
 )
+FILTERED = (
+    "the seccomp profile refuses what starts a command: rt_sigprocmask, execve, exit; "
+    "with --init also clone and what an init calls"
+)
 NO_LINK = "it must be a directory of the tree, not a link"
 # (call, errno, how the op's origin begins) -> hint; the first that fits.
 HINTS = (
@@ -54,6 +58,8 @@ HINTS = (
     ("setresgid", errno.EINVAL, "", "the id is not mapped in the user namespace"),
     ("seccomp", errno.EINVAL, "", NO_FILTERS),
     ("seccomp", errno.ENOSYS, "", NO_FILTERS),
+    ("rt_sigprocmask", errno.EPERM, "", FILTERED),
+    ("init", errno.EPERM, "", FILTERED),
     ("execveat", errno.EACCES, "", "vm.memfd_noexec forbids to run the sealed init"),
 )
 # Hint -> the line of minibox doctor that says more.

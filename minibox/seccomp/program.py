@@ -92,7 +92,7 @@ def _ranges(profile: Profile, abi: str) -> list[Range]:
     named = {numbers[name]: rules for name, rules in profile.calls.items() if name in numbers}
     highest = max([number for number in named if number < ARM_PRIVATE], default=-1)
     others: tuple[Rule, ...] = (Rule(profile.default),)
-    beyond = others if profile.newer is None else (Rule(profile.newer),)
+    beyond = others if profile.newer is None or highest < 0 else (Rule(profile.newer),)
     points = {0: others, highest + 1: beyond}
     for number, rules in sorted(named.items()):
         points[number] = _shortest((*rules, *others))

@@ -4,15 +4,18 @@ time: the generator's seed is fixed."""
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 
 from minibox import elf, forms
 from minibox.cli import click_app, quick, verbs
-from minibox.errors import SpecError
+from minibox.errors import SpecError, Unsupported
 from minibox.resources import accounts
+from minibox.seccomp import profile, program
 from minibox.spec import Join, Tmpfs, User
+from tests import bpf
 
 PIECES = (
     "", "/", "//", ".", "..", ":", "::", ",", "=", "==", "-", "--", "+", "%", "0", "1", "7", "64",
@@ -34,6 +37,8 @@ FORMS = {
     "join of a kind": lambda text: forms.join("net=" + text),
     "hostname": lambda text: forms.hostname("--x", text),
     "variables": lambda text: forms.variables("--x", text.split("\t")),
+    "security_opt": lambda text: forms.security_opt(text.split("\t")),
+    "security_opt of a word": lambda text: forms.security_opt(["seccomp=" + text]),
 }
 CHECKS = {
     "volume": lambda v: v[0] and v[1].startswith(b"/") and isinstance(v[2], int),
@@ -47,6 +52,8 @@ CHECKS = {
     "join of a kind": lambda v: isinstance(v, Join) and v.path,
     "hostname": lambda v: 0 < len(v) <= 64,
     "variables": lambda v: all(v) or not v,
+    "security_opt": lambda v: all(v.values()) or not v,
+    "security_opt of a word": lambda v: v["seccomp"],
 }
 
 
@@ -148,6 +155,82 @@ def test_whatever_click_accepts_the_quick_parser_accepts():
             assert _normal(values) == slow
             accepted += 1
     assert accepted > 100
+
+
+# Profiles of system calls.
+
+WORDS_OF_PROFILES = (
+    *("defaultAction", "defaultErrnoRet", "defaultErrno", "architectures", "archMap", "syscalls"),
+    *("flags", "listenerPath", "architecture", "subArchitectures", "names", "name", "action"),
+    *("errnoRet", "errno", "args", "comment", "includes", "excludes", "index", "value"),
+    *("valueTwo", "op", "caps", "arches", "minKernel"),
+)
+VALUES_OF_PROFILES = (
+    *("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_NOTIFY", "SCMP_CMP_EQ"),
+    *("SCMP_CMP_MASKED_EQ", "SCMP_CMP_GE", "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "CAP_BPF"),
+    *("EPERM", "amd64", "4.8", "read", "socket", "", "\0", "\udcff", "x" * 90, None, True, 0, 1, 5),
+    *(-1, 4095, 4096, 1 << 63, 1 << 64, 1.5, 1e400, "SECCOMP_FILTER_FLAG_LOG"),
+)
+SHAPE = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 38,
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+    "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+    "syscalls": [
+        {
+            "names": ["read", "socket"],
+            "action": "SCMP_ACT_ALLOW",
+            "includes": {"caps": ["CAP_BPF"]},
+        },
+        {
+            "names": ["clone"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 2114060288, "valueTwo": 0}],
+            "excludes": {"minKernel": "4.8"},
+        },
+    ],
+}
+
+
+def _mutated(rng, node, rate):
+    """The same shape with some words, values and branches changed."""
+    if rng.random() < rate:
+        return rng.choice([*VALUES_OF_PROFILES, [], {}, [{}], [[]], node, [node], {"names": node}])
+    if isinstance(node, dict):
+        pairs = [(k, v) for k, v in node.items() if rng.random() > rate / 4]
+        return {
+            rng.choice(WORDS_OF_PROFILES) if rng.random() < rate / 4 else k: _mutated(rng, v, rate)
+            for k, v in pairs
+        }
+    if isinstance(node, list):
+        return [
+            _mutated(rng, one, rate) for one in node for _ in range(rng.choice([1, 1, 1, 2, 0]))
+        ]
+    return node
+
+
+def test_any_profile_is_a_program_or_an_error():
+    rng = random.Random("minibox profiles")
+    programs = 0
+    for _ in range(4000):
+        data = json.dumps(_mutated(rng, SHAPE, rng.choice([0.0, 0.02, 0.1])))
+        at = rng.randrange(len(data))
+        broken = data[:at] + rng.choice(["", "{", "]", '"', "\0", "\\"]) + data[at + 1 :]
+        for words in (data, broken):
+            try:
+                found = profile.read(words, ("CHOWN",), ("x86_64", "i386"), "6.1.0")
+                code = program.assemble(found)
+            except (SpecError, Unsupported) as error:
+                assert "\n" not in str(error), words
+                continue
+            except Exception as error:  # noqa: BLE001
+                pytest.fail(f"{words}: {type(error).__name__}: {error}")
+            programs += 1
+            assert len(code) % 8 == 0
+            for number in (0, 41, 56, 1000, 0x40000000):
+                for arch in (0xC000003E, 0x40000003, 0):
+                    bpf.answer(code, arch, number, rng.getrandbits(64))
+    assert programs > 300
 
 
 # Files of a root file system, which may be hostile.
