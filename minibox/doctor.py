@@ -26,7 +26,6 @@ YES, PARTLY, NO = "yes", "partly", "no"
 CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_RESOURCE": 24}
 LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LIBRARIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
 BINFMT = "/proc/sys/fs/binfmt_misc"
 ONE_ID = b"0 4294967294 1\n"  # nobody's
 
@@ -196,12 +195,15 @@ def _cgroups() -> Finding:
 
 def _seccomp() -> Finding:
     """seccomp(2)."""
-    if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
-        return Finding("seccomp", NO, "not in this kernel", "no filter of system calls")
-    library = _library("libseccomp.so.2")
-    if library:
-        return Finding("seccomp", YES, f"the kernel's, and {library}")
-    return Finding("seccomp", PARTLY, "the kernel's, without libseccomp")
+    from minibox.seccomp.calls import MACHINES
+
+    follows, machine = "containers start with --security-opt seccomp=unconfined", os.uname().machine
+    actions = _text("/proc/sys/kernel/seccomp/actions_avail").split()
+    if not actions:
+        return Finding("seccomp", NO, "not in this kernel", follows)
+    if machine not in MACHINES:
+        return Finding("seccomp", NO, f"the system calls of {machine} are not known", follows)
+    return Finding("seccomp", YES, ", ".join(actions))
 
 
 def _landlock() -> Finding:
@@ -305,15 +307,6 @@ def _program(name: str) -> str | None:
     places = [*os.environ.get("PATH", "").split(":"), *PATH.split(":")]
     found = [f"{place}/{name}" for place in places if place.startswith("/")]
     return next((path for path in found if os.access(path, os.X_OK)), None)
-
-
-def _library(name: str) -> str | None:
-    triplet = f"{os.uname().machine}-linux-gnu"
-    for top in LIBRARIES:
-        for path in (f"{top}/{triplet}/{name}", f"{top}/{name}"):
-            if os.path.exists(path):
-                return path
-    return None
 
 
 def _own_name() -> str:
