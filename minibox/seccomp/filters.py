@@ -82,7 +82,8 @@ def _make(text: str, capabilities: tuple[str, ...]) -> Filter:
     if abis is None:
         raise Unsupported(
             f"seccomp: the system calls of {here.machine} are not known\n"
-            "  hint: --security-opt seccomp=unconfined goes without a filter"
+            "  hint: --security-opt seccomp=unconfined goes without a filter",
+            "seccomp",
         )
     if text == "default":
         chosen, name = default.profile(capabilities, abis), "default"
