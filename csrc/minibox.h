@@ -64,7 +64,7 @@ enum {
 };
 
 // What MB_MONITOR is told. The fds are its ends, -1 where there is none; the working directory is
-// the container's own, where it keeps `log`. 104 bytes.
+// the container's own, where it keeps `log`. 128 bytes.
 struct mb_monitor {
     int32_t alive; // a file whose lock says that the monitor lives
     int32_t
@@ -85,6 +85,9 @@ struct mb_monitor {
     uint64_t journal; // the event at the end: its text before the exit code, or 0
     uint64_t journal_path; // where it is appended
     uint64_t leases; // paths that are removed at the end, as an argv, or 0
+    uint64_t oom; // the file of its cgroup that counts oom_kill, or 0
+    uint64_t thaw; // the file of its cgroup that holds it frozen, or 0
+    uint64_t thawed; // what is written there when it is killed
     uint64_t lifetime; // ms after which the container is killed, or 0
 };
 
@@ -155,6 +158,6 @@ long mb_fork_with(struct mb_plan *plan, uint64_t flags);
 
 _Static_assert(sizeof(struct mb_op) == 64, "minibox/plan.py packs 64 bytes");
 _Static_assert(sizeof(struct mb_plan) == 120, "minibox/plan.py packs 120 bytes");
-_Static_assert(sizeof(struct mb_monitor) == 104, "minibox/compile/monitor.py packs 104 bytes");
+_Static_assert(sizeof(struct mb_monitor) == 128, "minibox/compile/monitor.py packs 128 bytes");
 
 #endif

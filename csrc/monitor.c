@@ -22,11 +22,14 @@
 #define ECHILD 10
 #define EAGAIN 11
 #define EINTR 4
+#define EBUSY 16
+#define EISDIR 21
 #define EINVAL 22
 #define EMFILE 24
 #define ENOSPC 28
 #define EDQUOT 122
 #define AT_FDCWD (-100)
+#define AT_REMOVEDIR 0x200
 #define O_WRONLY 1
 #define O_RDWR 2
 #define O_CREAT 0100
@@ -62,6 +65,7 @@
 #define PATIENCE 10000 // ms for a client that takes nothing
 #define LAST_PATIENCE 2000 // ms for a full disk when the container has ended
 #define DISK_RETRY 100 // ms
+#define BUSY_TRIES 20
 #define ACCEPT_RETRY 500 // ms until the next client when there are no more fds
 #define HANGUP_RETRY 200 // ms until a terminal that nobody has open is looked at again
 
@@ -203,8 +207,22 @@ static void receive_fds(struct mb_monitor *m) {
     }
 }
 
-static void kill_container(const struct mb_plan *plan) {
+// What is frozen by a v1 cgroup ends only when it is let go.
+static void kill_container(const struct mb_plan *plan, const struct mb_monitor *m) {
     sys6(SYS_KILL, (uint64_t)plan->second_pid, SIGKILL, 0, 0, 0, 0);
+    if (!m->thaw) {
+        return;
+    }
+    long fd = sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, m->thaw, O_WRONLY | O_CLOEXEC, 0, 0, 0);
+    if (fd >= 0) {
+        const char *text = (const char *)(uintptr_t)m->thawed;
+        uint64_t size = 0;
+        while (text[size]) {
+            size++;
+        }
+        sys6(SYS_WRITE, (uint64_t)fd, m->thawed, size, 0, 0, 0);
+        sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
+    }
 }
 
 // Take the status of whatever has ended. The container's first process keeps its number, and stays
@@ -228,9 +246,9 @@ static void reap(const struct mb_plan *plan) {
 }
 
 // The start was not committed: it never happened.
-static _Noreturn void undo(const struct mb_plan *plan) {
+static _Noreturn void undo(const struct mb_plan *plan, const struct mb_monitor *m) {
     do {
-        kill_container(plan); // who forks meanwhile, leaves another number there
+        kill_container(plan, m); // who forks meanwhile, leaves another number there
     } while (sys6(SYS_WAIT4, (uint64_t)-1, 0, 0, 0, 0, 0) != -ECHILD);
     sys_exit(125);
 }
@@ -242,7 +260,7 @@ static void hear_starter(struct mb_plan *plan, struct mb_monitor *m) {
         return;
     }
     if (n != 1 || byte != 'c') {
-        undo(plan);
+        undo(plan, m);
     }
     committed = 1;
     began = now_ms();
@@ -362,7 +380,7 @@ static void hear_client(const struct mb_plan *plan, struct mb_monitor *m, struct
         uint16_t window[4] = {two_bytes(typed + 1), two_bytes(typed + 3), 0, 0};
         sys6(SYS_IOCTL, (uint64_t)master, TIOCSWINSZ, sys_address(window), 0, 0, 0);
     } else if (typed[0] == 'k' && committed && !dead) {
-        kill_container(plan);
+        kill_container(plan, m);
     }
 }
 
@@ -573,7 +591,7 @@ static void turn(struct mb_plan *plan, struct mb_monitor *m, int signals, uint64
         }
     }
     if (committed && m->lifetime && !dead && now_ms() - began >= m->lifetime) {
-        kill_container(plan);
+        kill_container(plan, m);
         m->lifetime = 0;
         timed_out = 1;
     }
@@ -597,7 +615,7 @@ static void run_container(struct mb_plan *plan, struct mb_monitor *m, int signal
 }
 
 // The event of the end, in one write: the text up to the exit code is the plan's.
-static void append_event(const struct mb_monitor *m, int code, uint64_t time) {
+static void append_event(const struct mb_monitor *m, int code, int oom_killed, uint64_t time) {
     static char line[4096];
     const char *text = (const char *)(uintptr_t)m->journal;
     char *at = line;
@@ -605,7 +623,7 @@ static void append_event(const struct mb_monitor *m, int code, uint64_t time) {
         *at++ = *text++;
     }
     at = text_number(at, (uint64_t)code, 1);
-    at = text_put(at, "\"}},\"time\":");
+    at = text_put(at, oom_killed ? "\",\"oomKilled\":\"true\"}},\"time\":" : "\"}},\"time\":");
     at = text_number(at, time / 1000000000u, 1);
     at = text_put(at, ",\"timeNano\":");
     at = text_number(at, time, 1);
@@ -619,7 +637,8 @@ static void append_event(const struct mb_monitor *m, int code, uint64_t time) {
 }
 
 // The exit status, over the blanks that the file holds already: no disk is too full for it.
-static void write_record(const struct mb_monitor *m, int code, int signal, uint64_t time) {
+static void write_record(const struct mb_monitor *m, int code, int signal, int oom_killed,
+                         uint64_t time) {
     char record[MB_RECORD];
     char *at = text_put(record, "{\"exit_code\": ");
     at = text_number(at, (uint64_t)code, 1);
@@ -628,7 +647,9 @@ static void write_record(const struct mb_monitor *m, int code, int signal, uint6
     at = text_put(at, ", \"finished\": ");
     at = text_number(at, time, 1);
     at = text_put(at, ", \"timed_out\": ");
-    at = text_put(at, timed_out ? "true}" : "false}");
+    at = text_put(at, timed_out ? "true" : "false");
+    at = text_put(at, ", \"oom_killed\": ");
+    at = text_put(at, oom_killed ? "true}" : "false}");
     while (at < record + MB_RECORD - 1) {
         *at++ = ' ';
     }
@@ -636,29 +657,65 @@ static void write_record(const struct mb_monitor *m, int code, int signal, uint6
     sys6(SYS_PWRITE64, (uint64_t)m->record, sys_address(record), MB_RECORD, 0, 0, 0);
 }
 
-static void record_end(const struct mb_plan *plan, const struct mb_monitor *m) {
+static int begins(const char *text, const char *word) {
+    while (*word && *text == *word) {
+        text++;
+        word++;
+    }
+    return !*word;
+}
+
+// Has the kernel killed one of the container's for want of memory? A line of the file that begins
+// with oom_kill has how many.
+static int had_oom(const struct mb_monitor *m) {
+    static char text[1024]; // zeroed: it ends with a NUL
+    long fd = m->oom ? sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, m->oom, O_CLOEXEC, 0, 0, 0) : -1;
+    if (fd < 0) {
+        return 0;
+    }
+    sys6(SYS_READ, (uint64_t)fd, sys_address(text), sizeof text - 1, 0, 0, 0);
+    sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
+    for (const char *at = text; *at; at++) {
+        if ((at == text || at[-1] == '\n') && begins(at, "oom_kill ")) {
+            return at[9] != '0';
+        }
+    }
+    return 0;
+}
+
+static void record_end(const struct mb_plan *plan, const struct mb_monitor *m, int saw_oom) {
     // minibox-init ends as 128+n, and says in the arena what it was.
     int32_t status = plan->status >= 0 ? plan->status : exit_status;
     int signal = status & 0x7f;
     int code = signal ? 128 + signal : (status >> 8) & 0xff;
+    int oom_killed = saw_oom && signal == SIGKILL && !timed_out;
     uint64_t time = clock_ns(CLOCK_REALTIME);
     if (m->journal) {
-        append_event(m, code, time);
+        append_event(m, code, oom_killed, time);
     }
-    write_record(m, code, signal, time); // from here on nobody needs this process
-}
-
-// The addresses in its networks are free before anybody can know that it has ended.
-static void give_back(const struct mb_monitor *m) {
-    const uint64_t *paths = (const uint64_t *)(uintptr_t)m->leases;
-    for (int k = 0; paths && paths[k]; k++) {
-        sys6(SYS_UNLINKAT, (uint64_t)AT_FDCWD, paths[k], 0, 0, 0, 0);
-    }
+    write_record(m, code, signal, oom_killed, time); // from here on nobody needs this process
 }
 
 static void sleep_ms(uint32_t ms) {
     int64_t time[2] = {ms / 1000, ms % 1000 * 1000000L};
     sys6(SYS_NANOSLEEP, sys_address(time), 0, 0, 0, 0, 0);
+}
+
+// The addresses in its networks are free, its cgroup is gone, before anybody can know that it has
+// ended. A cgroup whose last process is just on its way out is busy for a moment.
+static void give_back(const struct mb_monitor *m) {
+    const uint64_t *paths = (const uint64_t *)(uintptr_t)m->leases;
+    int tries = 0;
+    for (int k = 0; paths && paths[k]; k++) {
+        long r = sys6(SYS_UNLINKAT, (uint64_t)AT_FDCWD, paths[k], 0, 0, 0, 0);
+        while (r == -EISDIR || (r == -EBUSY && tries < BUSY_TRIES)) {
+            if (r == -EBUSY) {
+                sleep_ms(1);
+                tries++;
+            }
+            r = sys6(SYS_UNLINKAT, (uint64_t)AT_FDCWD, paths[k], AT_REMOVEDIR, 0, 0, 0);
+        }
+    }
 }
 
 static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
@@ -676,15 +733,16 @@ static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
     r = r < 0 ? r : signals < 0 ? signals : log_open(&journal);
     if (r < 0) {
         plan->error = (int32_t)-r;
-        undo(plan);
+        undo(plan, m);
     }
     run_container(plan, m, (int)signals);
     if (tick_pid) {
         sys6(SYS_KILL, (uint64_t)tick_pid, SIGKILL, 0, 0, 0, 0);
         sys6(SYS_WAIT4, (uint64_t)tick_pid, 0, 0, 0, 0, 0);
     }
+    int saw_oom = had_oom(m);
     give_back(m);
-    record_end(plan, m);
+    record_end(plan, m, saw_oom);
     for (int k = 0; k < MOST_CLIENTS; k++) {
         close_fd(&clients[k].fd);
     }

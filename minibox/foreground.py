@@ -30,13 +30,15 @@ GRACE = 1.0
 
 
 class Outcome:
-    """exit_code: as a shell says it, 128+n for the signal n that the user ended it with."""
+    """exit_code: as a shell says it, 128+n for the signal n that the user ended it with.
+    was_killed: by SIGKILL, which neither the user nor the time limit has sent."""
 
-    __slots__ = ("exit_code", "timed_out")
+    __slots__ = ("exit_code", "timed_out", "was_killed")
 
-    def __init__(self, exit_code: int, timed_out: bool) -> None:
+    def __init__(self, exit_code: int, timed_out: bool, was_killed: bool) -> None:
         self.exit_code = exit_code
         self.timed_out = timed_out
+        self.was_killed = was_killed
 
 
 class Foreground:
@@ -68,7 +70,8 @@ class Foreground:
         code, ended_by = status.exit_code, self.forwarder.ended_by
         if ended_by and status.signal == SIGKILL:
             code = 128 + ended_by
-        return Outcome(code, self.timed_out)
+        was_killed = status.signal == SIGKILL and not ended_by and not self.timed_out
+        return Outcome(code, self.timed_out, was_killed)
 
     def _turn(self) -> bool:
         """Wait for something and do what it asks for; True when the process has ended."""
@@ -135,11 +138,13 @@ def run(
     prepare: Callable[[int], object] | None = None,
     plug: Callable[[int], object] | None = None,
     tied_to: int = -1,
+    admit: Callable[[int], object] | None = None,
 ) -> Outcome:
     """Run a container in the foreground; SetupError when it cannot be set up.
 
     With `show` the plan is traced, and it is called when set-up has ended, well or not. inputs,
-    prepare, plug: more fds for the plan, and what to do while the child waits (supervisor.start).
+    prepare, plug, admit: more fds for the plan, and what to do while the child waits
+    (supervisor.start).
     tied_to: a pidfd of a process with whose end this one is killed.
     """
     signalfd = signals.open_signalfd()
@@ -147,7 +152,7 @@ def run(
         streams.open()
     image = plan.encode(trace=show is not None)
     given = {**(inputs or {}), **(streams.inputs if streams else {})}
-    process = start(spec, plan, host, image, given, prepare, plug)
+    process = start(spec, plan, host, image, given, prepare, plug, admit=admit)
     try:
         if streams:
             streams.started()

@@ -16,7 +16,8 @@ class Host(Record):
     """uid, gid: the caller's effective ids. privileged: it is root in the initial user namespace,
     with CAP_SYS_ADMIN, so that it may clone mounts, idmap them and write any id map.
     capabilities: its effective set. last_capability: the highest number the kernel knows.
-    exec_enters_time: who has unshared its time namespace is in the new one after an exec."""
+    exec_enters_time: who has unshared its time namespace is in the new one after an exec. unified:
+    /sys/fs/cgroup is a cgroup2, and there is no older one."""
 
     uid: int
     gid: int
@@ -24,6 +25,7 @@ class Host(Record):
     capabilities: int = 0
     last_capability: int = 40
     exec_enters_time: bool = True
+    unified: bool = False
 
 
 def _read(path: str) -> str:
@@ -48,7 +50,9 @@ def probe() -> Host:
     uid, effective = os.geteuid(), _capabilities()
     privileged = uid == 0 and is_initial and bool(effective >> CAP_SYS_ADMIN & 1)
     last = _read("/proc/sys/kernel/cap_last_cap").strip()
-    return Host(uid, os.getegid(), privileged, effective, int(last), _version() >= EXEC_ENTERS_TIME)
+    enters_time = _version() >= EXEC_ENTERS_TIME
+    unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    return Host(uid, os.getegid(), privileged, effective, int(last), enters_time, unified)
 
 
 def _version() -> list[int]:

@@ -12,7 +12,7 @@ import os
 
 from minibox import forms, request, restrictions
 from minibox.errors import SpecError, StateError
-from minibox.resident import has_ended
+from minibox.resident import PAUSED, has_ended
 from minibox.resources import accounts, cgroup
 from minibox.spec import NAMESPACES, Join, Spec, Terminal, User
 
@@ -54,7 +54,10 @@ def build(
     redirected: tuple[int, ...] = (),
     supervised: bool = True,
 ) -> Spec:
-    """The Spec of a command in a container that runs. SpecError."""
+    """The Spec of a command in a container that runs. SpecError, StateError."""
+    if state.status == PAUSED:
+        hint = f"minibox resume {container.name}"
+        raise StateError(f"container {container.name} is paused\n  hint: {hint}")
     if not args or not args[0]:
         raise SpecError("COMMAND", "there is no command")
     theirs = _process(container)

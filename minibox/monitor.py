@@ -20,6 +20,7 @@ from minibox.resources import idmap, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from minibox.host import Host
@@ -133,14 +134,17 @@ class Start:
             theirs += [read, write]
             idmap.give(inputs[inner], self.spec)
 
-    def go(self, plugs: Plugs | None = None) -> None:
+    def go(self, plugs: Plugs | None = None, admit: Callable[[int], object] | None = None) -> None:
         """Do the parent's part, and wait until the command has been exec'd. plugs: prepares the
-        child at its first gate, and makes its interfaces after that. SetupError, StateError."""
+        child at its first gate, and makes its interfaces after that. admit: called with its pid at
+        that gate, before anything else. SetupError, StateError."""
         child = self._launched
         try:
-            if self.spec.makes("user") or self.spec.uplink:
+            if self.spec.makes("user") or self.spec.uplink or self.spec.cgroup:
                 while not child.arrived(0.1):
                     self._check(is_dead=child.left(0))
+                if admit:
+                    admit(self.pid)
                 if self.plan.uid_map:
                     idmap.map_ids(self.pid, self.plan, self._host)
                     rlimits.make_room(self.pid, self.spec)

@@ -15,6 +15,7 @@ from minibox.spec import (
     DEFAULT_MOUNTS,
     DEFAULT_NAMESPACES,
     Bind,
+    Cgroup,
     Dev,
     Interface,
     Mount,
@@ -83,8 +84,29 @@ if TYPE_CHECKING:
         time: bool
         boottime: str
         monotonic: str
+        # Limits: sizes, numbers and lists as texts (limits.py); a number may be one.
+        memory: str | int
+        memory_swap: str | int
+        memory_reservation: str | int
+        cpus: str | float
+        cpu_shares: str | int
+        cpuset: str
+        cpuset_mems: str
+        pids: str | int
+        io_weight: str | int
+        io_rbps: Sequence[str]
+        io_wbps: Sequence[str]
+        io_riops: Sequence[str]
+        io_wiops: Sequence[str]
+        cgroup_parent: str
+        cgroup_manager: str
 
 
+LIMITS = (
+    *("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset"),
+    *("cpuset_mems", "pids", "io_weight", "io_rbps", "io_wbps", "io_riops", "io_wiops"),
+    *("cgroup_parent", "cgroup_manager"),
+)
 OPTIONS = frozenset(
     [
         "overlay",
@@ -123,6 +145,7 @@ OPTIONS = frozenset(
         "time",
         "boottime",
         "monotonic",
+        *LIMITS,
     ]
 )
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -162,7 +185,8 @@ def build(
     uids, gids = idmap.choose(userns, host) if "user" in namespaces else ((), ())
     capabilities = _capabilities(options)
     hostname = _name(options, "hostname") or (b"minibox" if "uts" in namespaces else None)
-    return Spec(
+    group = cgroup(options)
+    spec = Spec(
         args=tuple(os.fsencode(arg) for arg in args),
         root=root,
         env=_env(options, home, hostname or os.fsencode(os.uname().nodename)),
@@ -187,6 +211,20 @@ def build(
         # With an init the command is a child, which every kernel lets into a time namespace.
         init=bool(options.get("init")) or ("time" in namespaces and not host.exec_enters_time),
     )
+    if group is None:
+        return spec
+    from minibox import limits
+
+    return limits.fit(spec, group, host)
+
+
+def cgroup(options: Options) -> Cgroup | None:
+    """What is asked for of the container's cgroup; None when nothing is. SpecError."""
+    if all(options.get(word) is None for word in LIMITS):
+        return None
+    from minibox import limits
+
+    return limits.asked(options, os.sysconf("SC_NPROCESSORS_ONLN"))
 
 
 def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:

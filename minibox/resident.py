@@ -15,14 +15,18 @@ from errno import EINVAL, ESRCH
 from minibox import core
 from minibox.directory import NO_FILE, READ, SHORT, Directory, is_there, said, slurp
 from minibox.errors import NoSuchContainer, StateError
+from minibox.resources.cgroup import Cgroup
 from minibox.spec import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minibox.directory import Data
     from minibox.store import Store
 
-CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
+CREATED, RUNNING, PAUSED = "created", "running", "paused"
+RESTARTING, EXITED = "restarting", "exited"
 NS = 1_000_000_000
 SIGKILL = 9
 RECORD_BYTES = 128  # csrc/minibox.h, MB_RECORD
@@ -34,7 +38,7 @@ class State(Record):
     """status: one of the words above. run: the number of its latest start, 0 before the first.
     pid: of the first process, 0 when it does not run. monitor: the monitor's pid, or 0. began,
     finished: ns since the epoch. exit_code: 128+n after signal n. restarts: by the restart policy.
-    error: what is to be said beyond that. health: "", or docker's words."""
+    error: what is to be said beyond that. oom_killed: for want of memory."""
 
     status: str
     run: int = 0
@@ -47,15 +51,16 @@ class State(Record):
     signal: int = 0
     restarts: int = 0
     error: str = ""
+    oom_killed: bool = False
 
     @property
     def is_running(self) -> bool:
-        return self.status == RUNNING
+        return self.status in (RUNNING, PAUSED)
 
     @property
     def is_at_rest(self) -> bool:
         """Does nothing of it run, and nothing wait to start it?"""
-        return self.status not in (RUNNING, RESTARTING)
+        return self.status not in (RUNNING, PAUSED, RESTARTING)
 
 
 class Resident:
@@ -111,7 +116,7 @@ class Resident:
             return State(CREATED)
         _check_run(self.directory, run)
         number = run["run"]
-        known = {
+        known: dict[str, Any] = {
             "run": number,
             "began": run["began"],
             "restarts": run["restarts"],
@@ -119,7 +124,8 @@ class Resident:
         end = _end(self.directory.file(record(number)))
         if alive and end is None and run.get("boot_id") == boot_id():
             living = {"pid": run["pid"], "start_time": run["start_time"], "monitor": run["monitor"]}
-            return State(RUNNING, **living, **known)
+            is_paused = bool(run.get("cgroup")) and Cgroup.of_data(run["cgroup"]).is_frozen()
+            return State(PAUSED if is_paused else RUNNING, **living, **known)
         if end is None:
             return killed(**known)
         state = ended(end, **known)
@@ -159,6 +165,12 @@ class Resident:
             pass
         finally:
             os.close(pidfd)
+
+    def cgroup(self) -> Cgroup:
+        """Of its latest start; without parts where it had none. Damaged."""
+        run = self.directory.read("run.json") or {}
+        is_current = run.get("boot_id") == boot_id()
+        return Cgroup.of_data(run.get("cgroup") if is_current else None)
 
     def open_pidfd(self, state: State) -> int:
         """A pidfd of its first process, which is the one that was started and no other: the pid
@@ -250,16 +262,18 @@ class Ending:
         self._fd = self._pidfd = -1
 
 
-def ended(end: Data, **known: int) -> State:
+def ended(end: Data, **known: Any) -> State:
     """The state after this record."""
     told = {name: end[name] for name in ("exit_code", "signal", "finished")}
     is_over_time = end.get("timed_out") is True and end["signal"] == SIGKILL
-    return State(
-        EXITED, error="its time was up (--timeout)" if is_over_time else "", **known, **told
-    )
+    oom_killed = end.get("oom_killed") is True
+    error = "out of memory" if oom_killed else ""
+    if is_over_time:
+        error = "its time was up (--timeout)"
+    return State(EXITED, error=error, oom_killed=oom_killed, **known, **told)
 
 
-def killed(**known: int) -> State:
+def killed(**known: Any) -> State:
     """The state after a monitor that has left no record: its container died with it."""
     error = "its monitor was killed"
     return State(EXITED, exit_code=128 + SIGKILL, signal=SIGKILL, error=error, **known)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from minibox.plan import Image, Plan
     from minibox.request import Options, Text
     from minibox.resident import Resident
+    from minibox.resources.cgroup import Cgroup
     from minibox.spec import Spec
 
     T = TypeVar("T")
@@ -50,7 +51,7 @@ class Result(Record):
 
     exit_code: 0 to 255, 128+n after signal n. signal: n, or None. timed_out: the timeout ended
     it. stdout, stderr: what it wrote, as far as the limit allows; truncated: it wrote more.
-    duration: seconds from the launch to the end.
+    duration: seconds from the launch to the end. oom_killed: the kernel did, for want of memory.
     """
 
     exit_code: int
@@ -60,6 +61,7 @@ class Result(Record):
     stderr: bytes = b""
     truncated: bool = False
     duration: float = 0.0
+    oom_killed: bool = False
 
 
 def this_host() -> Host:
@@ -134,6 +136,7 @@ class Container:
     _process: supervisor.Process | None = None
     _wiring: Wiring | None = None
     _range: ranges.Range | None = None
+    _group: Cgroup | None = None
     _ends: list[int] = [-1, -1, -1]
     stdin: Any = None
     stdout: Any = None
@@ -212,6 +215,11 @@ class Container:
                 self._take_ids(shared)
             spec, plan, image = self._prepared
             wiring = self._wiring
+            if spec.cgroup:
+                from minibox.resources import making
+
+                self._group = making.plain(spec.cgroup)
+            group = self._group
             self._open_streams(inputs)
             self._began = time.monotonic()
             self._process = _from_lasting_thread(
@@ -224,6 +232,7 @@ class Container:
                     wiring.prepare if wiring else None,
                     wiring.plug_in if wiring else None,
                     blanks,
+                    group.admit if group else None,
                 )
             )
         finally:
@@ -281,7 +290,14 @@ class Container:
         status = self._running().wait(timeout)
         if status is None:
             return None
-        return Result(status.exit_code, status.signal, duration=time.monotonic() - self._began)
+        took = time.monotonic() - self._began
+        return self._said(Result(status.exit_code, status.signal, duration=took))
+
+    def _said(self, result: Result) -> Result:
+        """With what its cgroup knows of its end."""
+        is_killed = result.signal == SIGKILL and not result.timed_out
+        is_short = bool(is_killed and self._group and self._group.oom_kills())
+        return result.replace(oom_killed=True) if is_short else result
 
     def kill(self, signal: int = SIGKILL) -> bool:
         """Send a signal to the first process: SIGKILL ends all of the container, where it has a
@@ -300,6 +316,8 @@ class Container:
                     os.close(end)
             if self._process is not None:
                 self._process.close()
+            if self._group is not None:
+                self._group.remove()
             if self._wiring is not None:
                 self._wiring.release()
             if self._range is not None:
@@ -309,7 +327,7 @@ class Container:
             core.release_signals(mask)
 
     def __del__(self) -> None:
-        held = (self._process, self._wiring, self._range)
+        held = (self._process, self._wiring, self._range, self._group)
         if any(one is not None for one in held) or max(self._ends) >= 0:
             self.close()  # forgotten, as a file may be
 
@@ -345,7 +363,8 @@ def run(
     )
     try:
         process = container._launch()
-        return _hold(process, container._ends, input, timeout, output_limit, container._began)
+        began = container._began
+        return container._said(_hold(process, container._ends, input, timeout, output_limit, began))
     finally:
         container.close()
 

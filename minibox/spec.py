@@ -178,6 +178,12 @@ class Sysfs(Mount):
     target: bytes = b"/sys"
 
 
+class CgroupTree(Mount):
+    """A read-only cgroup2 that begins at the container's own cgroup."""
+
+    target: bytes = b"/sys/fs/cgroup"
+
+
 class Dev(Mount):
     """A tmpfs with the usual nodes, devpts, shm and mqueue."""
 
@@ -258,6 +264,40 @@ class Landlock(Record):
     rules: tuple[tuple[bytes, bool], ...] = ()
 
 
+class Limits(Record):
+    """What a container may use (cgroups(7)); 0, "" and () are not asked for. The words are OCI's.
+
+    memory: bytes; memory_swap: memory and swap together, -1 for no limit; memory_reservation: what
+    it keeps when memory is short. cpu_quota in each cpu_period: µs. cpu_shares: 1024 is usual.
+    cpuset_cpus, cpuset_mems: as cpuset(7) writes lists. pids: -1 for no limit. blkio_weight: 10
+    to 1000. throttle_…: the paths of block devices, with bytes or operations a second.
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    memory_reservation: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int = 0
+    blkio_weight: int = 0
+    throttle_read_bps: tuple[tuple[str, int], ...] = ()
+    throttle_write_bps: tuple[tuple[str, int], ...] = ()
+    throttle_read_iops: tuple[tuple[str, int], ...] = ()
+    throttle_write_iops: tuple[tuple[str, int], ...] = ()
+
+
+class Cgroup(Record):
+    """A cgroup of its own, into which it is put while it waits at its first gate. parent: a path in
+    each hierarchy below which it is, "" for the usual place. manager: cgroupfs or systemd."""
+
+    limits: Limits = Limits()
+    parent: str = ""
+    manager: str = "cgroupfs"
+
+
 class TimeOffsets(Record):
     """Seconds added to the clocks of a new time namespace (time_namespaces(7))."""
 
@@ -280,9 +320,10 @@ class Monitor(Record):
     exit status. log_size: bytes after which the log is rotated; log_files: how many rotated files
     are kept. tick: a command to run each `interval` milliseconds; ended: the one that the monitor
     becomes at the end, `delay` milliseconds later when that came soon; env: theirs. lifetime:
-    milliseconds after which the container is killed, 0: none. leases: files to remove at the end.
-    event: the journal's line at the
-    end up to the exit code; journal: where it goes.
+    milliseconds after which the container is killed, 0: none. leases: files and directories to
+    remove at the end. event: the journal's line at the end up to the exit code; journal: where it
+    goes. oom: the cgroup's file that counts who was killed for want of memory. thaw: the one that
+    says whether it is frozen, and thawed: what is written there when it is killed.
     """
 
     record: bytes = b"exit.json"
@@ -298,6 +339,9 @@ class Monitor(Record):
     leases: tuple[bytes, ...] = ()
     event: bytes = b""
     journal: bytes = b"../../events"
+    oom: bytes = b""
+    thaw: bytes = b""
+    thawed: bytes = b""
 
 
 class Interface(Record):
@@ -379,6 +423,7 @@ class Spec(Record):
     supervised: bool = True
     guest: bool = False
     monitor: Monitor | None = None
+    cgroup: Cgroup | None = None
 
     def makes(self, kind: str) -> bool:
         """Does the container get a new namespace of this kind?"""

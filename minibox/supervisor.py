@@ -167,12 +167,14 @@ def start(
     prepare: Callable[[int], object] | None = None,
     plug: Callable[[int], object] | None = None,
     blanks: Mapping[str, bytes] = core.NOTHING,
+    admit: Callable[[int], object] | None = None,
 ) -> Process:
     """Launch the plan: the child is on its way when this returns. SetupError.
 
     streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
     prepare: called with the child's pid while it waits at its gate; OSError. plug: the same for its
-    interfaces, while it makes its mounts. blanks: as core.launch takes them.
+    interfaces, while it makes its mounts. blanks: as core.launch takes them. admit: the same as
+    prepare, for its cgroup, before anything is done for it.
     """
     try:
         given = inputs(plan, image, dict(streams or {}))
@@ -185,6 +187,8 @@ def start(
     try:
         if plan.staged and any(op.call == FORK for op in plan.ops):
             _adopt(process, child)
+        if admit:
+            admit(process.pid)
         if plan.uid_map:
             idmap.map_ids(process.pid, plan, host)
             rlimits.make_room(process.pid, spec)

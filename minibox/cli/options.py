@@ -163,6 +163,35 @@ CONTAINER = (
         " no-new-privileges=false.",
         "WORD=VALUE",
     ),
+    Option(("--memory", "-m"), "memory", VALUE, "As much memory, and no more.", "64m"),
+    Option(
+        ("--memory-swap",),
+        "memory_swap",
+        VALUE,
+        "Memory and swap together; -1: no limit of swap.  [default: twice --memory]",
+        "SIZE",
+    ),
+    Option(("--memory-reservation",), "memory_reservation", VALUE, "It keeps so much.", "SIZE"),
+    Option(("--cpus",), "cpus", VALUE, "As many CPUs, and no more.", "1.5"),
+    Option(("--cpu-shares", "-c"), "cpu_shares", VALUE, "Against 1024 of others.", "N"),
+    Option(("--cpuset", "--cpuset-cpus"), "cpuset", VALUE, "On these CPUs only.", "0-1,3"),
+    Option(("--cpuset-mems",), "cpuset_mems", VALUE, "Memory of these nodes only.", "0"),
+    Option(("--pids", "--pids-limit"), "pids", VALUE, "As many processes, and no more.", "N"),
+    Option(
+        ("--io-weight", "--blkio-weight"), "io_weight", VALUE, "Of block devices, 10-1000.", "N"
+    ),
+    Option(("--io-rbps", "--device-read-bps"), "io_rbps", LIST, "Bytes a second.", "DEVICE:RATE"),
+    Option(("--io-wbps", "--device-write-bps"), "io_wbps", LIST, "Bytes a second.", "DEVICE:RATE"),
+    Option(("--io-riops", "--device-read-iops"), "io_riops", LIST, "Reads a second.", "DEVICE:N"),
+    Option(("--io-wiops", "--device-write-iops"), "io_wiops", LIST, "Writes a second.", "DEVICE:N"),
+    Option(("--cgroup-parent",), "cgroup_parent", VALUE, "Below this cgroup.", "PATH"),
+    Option(
+        ("--cgroup-manager",),
+        "cgroup_manager",
+        VALUE,
+        "cgroupfs, or systemd for a scope.  [default: cgroupfs]",
+        "MANAGER",
+    ),
     Option(("--init",), "init", FLAG, "An init as PID 1: reaps, forwards signals."),
     Option(("--time",), "time", FLAG, "Make a time namespace as well."),
     Option(("--boottime",), "boottime", VALUE, "Add to the boot-time clock inside.", "SECONDS"),
@@ -170,6 +199,11 @@ CONTAINER = (
     Option(("--tty", "-t"), "tty", FLAG, "Insist on a terminal of the container's own."),
     Option(("--no-tty", "-T"), "no_tty", FLAG, "No terminal, even where the caller has one."),
     Option(("--interactive", "-i"), "interactive", FLAG, "Accepted; stdin is always passed on."),
+)
+# What `update` takes of them.
+ADJUSTABLE = (
+    *("memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset"),
+    *("cpuset_mems", "pids", "io_weight", "io_rbps", "io_wbps", "io_riops", "io_wiops"),
 )
 RUN = (
     *CONTAINER,

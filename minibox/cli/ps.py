@@ -30,7 +30,7 @@ COLUMNS = (
     ("NAMES", "Names"),
 )
 HEADINGS = {field: heading for heading, field in COLUMNS}
-COLOURS = {"running": "green", "restarting": "yellow"}
+COLOURS = {"running": "green", "paused": "yellow", "restarting": "yellow"}
 
 
 def execute(values: Values) -> int:

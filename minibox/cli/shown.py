@@ -10,7 +10,8 @@ from minibox.cli import table
 from minibox.directory import SHORT
 from minibox.logs import rfc3339
 from minibox.network import modes
-from minibox.resident import CREATED, NS, RESTARTING, Resident, State
+from minibox.resident import CREATED, NS, PAUSED, RESTARTING, Resident, State
+from minibox.spec import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def status(container: Resident, state: State) -> str:
     if state.is_running:
         health = health_of(container, state)
         shown = {"": "", "starting": " (health: starting)"}.get(health, f" ({health})")
+        if state.status == PAUSED:
+            shown = " (Paused)"
         return f"Up {table.ago(resident.uptime(state))}{shown}"
     if state.status == CREATED:
         return "Created"
@@ -135,6 +138,25 @@ def entry(container: Resident, state: State) -> dict[str, Any]:
     }
 
 
+def _limits(options: Options) -> dict[str, Any]:
+    """docker's words."""
+    asked = request.cgroup(options)
+    limits = asked.limits if asked else Limits()
+    return {
+        "Memory": limits.memory,
+        "MemorySwap": limits.memory_swap,
+        "MemoryReservation": limits.memory_reservation,
+        "NanoCpus": max(0, limits.cpu_quota) * NS // (limits.cpu_period or 1),
+        "CpuShares": limits.cpu_shares,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "PidsLimit": limits.pids,
+        "BlkioWeight": limits.blkio_weight,
+        "CgroupParent": asked.parent if asked else "",
+        "CgroupManager": asked.manager if asked else "cgroupfs",
+    }
+
+
 def whole(container: Resident, state: State) -> dict[str, Any]:
     """For inspect."""
     config, options = container.config, container.config["options"]
@@ -142,9 +164,9 @@ def whole(container: Resident, state: State) -> dict[str, Any]:
     shown_state: dict[str, Any] = {
         "Status": state.status,
         "Running": state.is_running,
-        "Paused": False,
+        "Paused": state.status == PAUSED,
         "Restarting": state.status == RESTARTING,
-        "OOMKilled": False,
+        "OOMKilled": state.oom_killed,
         "Dead": False,
         "Pid": state.pid,
         "ConmonPid": state.monitor,
@@ -201,6 +223,7 @@ def whole(container: Resident, state: State) -> dict[str, Any]:
             "CapDrop": list(options.get("cap_drop") or ()),
             "Init": bool(options.get("init")),
             "Namespaces": list(request.namespaces(options)),
+            **_limits(options),
         },
         "NetworkSettings": {"Networks": _plugged(container, state)},
         "Options": options,

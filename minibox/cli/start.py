@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
-from minibox import cli, life
+from minibox import cli, life, limits, request
 from minibox.cli import containers
 from minibox.errors import SpecError, StateError
 from minibox.resident import Ending
@@ -89,6 +89,9 @@ def exit_code(container: Resident, ending: Ending, ended_by: int) -> int:
         raise StateError(f"container {container.name} goes on without us: {reason}")
     state = ending.wait()
     assert state is not None
-    if state.error:
+    if state.oom_killed:
+        asked = request.cgroup(container.config["options"])
+        cli.say(limits.short_of(asked.limits.memory if asked else 0))
+    elif state.error:
         cli.say(f"the container has ended: {state.error}")
     return 128 + ended_by if ended_by and state.signal == SIGKILL else state.exit_code

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from minibox.cli.options import (
+    ADJUSTABLE,
     CONTAINER,
     DETACH,
     DETACH_KEYS,
@@ -88,6 +89,14 @@ NETWORK = (
     QUIET,
     JSON,
 )
+LIMITS = tuple(option for option in CONTAINER if option.field in ADJUSTABLE)
+STATS = (
+    Option(("--no-stream",), "no_stream", FLAG, "Once."),
+    NO_TRUNC,
+    ALL.replace(help="Those that do not run, too."),
+    Option(("--format",), "format", VALUE, "json, table, or a template.", "FORMAT"),
+    JSON,
+)
 FORCE = Option(("--force", "-f"), "force", FLAG, "Kill it first if it runs.")
 ONE, MANY = ("CONTAINER",), ("CONTAINER…",)
 VOLUMES = Option(("--volumes", "-v"), "volumes", FLAG, "Accepted; there are no anonymous volumes.")
@@ -100,9 +109,10 @@ def _life(
     arguments: tuple[str, ...],
     completes: str = "containers",
     optional: int = 0,
+    file: str = "",
 ) -> Verb:
     """A verb about containers that are there."""
-    module = f"minibox.cli.{name}"
+    module = f"minibox.cli.{file or name}"
     return Verb(name, module, help, options, arguments, optional, True, True, completes)
 
 
@@ -155,6 +165,11 @@ VERBS = (
         "running",
         1,
     ),
+    _life("pause", "Hold containers still.", (ALL,), MANY, "running", 1),
+    _life("resume", "Let paused containers go on.", (ALL,), MANY, "running", 1),
+    _life("unpause", "The same.", (ALL,), MANY, "running", 1, "resume"),
+    _life("update", "Give containers other limits, from now on.", LIMITS, MANY),
+    _life("stats", "Print what containers use, again and again.", STATS, MANY, "running", 1),
     _life("restart", "Stop containers and start them.", (TIME,), MANY),
     _life("wait", "Wait until containers have ended; print their exit codes.", (), MANY),
     _life("rm", "Remove containers.", (FORCE, ALL, VOLUMES), MANY, "containers", 1),

@@ -65,6 +65,7 @@ STAGES: tuple[Stage, ...] = (
     names.clocks,
     oom.adjust_early,
     identity.become_root,
+    names.cgroup,
     namespaces.leave_python,
     oom.adjust_late,
     labels.label,

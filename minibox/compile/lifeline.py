@@ -47,6 +47,8 @@ def wait(spec: Spec, host: Host) -> Iterator[Op]:
         yield sc.gate(why="until minibox has moved it into the container's cgroup")
     elif spec.uplink:
         yield sc.gate(why="until pasta is there")
+    elif spec.cgroup:
+        yield sc.gate(why="until minibox has put it into its cgroup")
 
 
 def check(spec: Spec, host: Host) -> Iterator[Op]:

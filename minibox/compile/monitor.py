@@ -22,7 +22,7 @@ SELF = Slot("self")
 LISTENER = Slot("listener")
 RECORD = Slot("record")
 # struct mb_monitor of csrc/minibox.h: its fds in their order, then numbers, then pointers.
-LAYOUT = struct.Struct("=8i4I7Q")
+LAYOUT = struct.Struct("=8i4I10Q")
 FD_FIELDS = (ALIVE, STARTER, LISTENER, FDS, *STREAM_ENDS, RECORD)
 POINTERS_AT = 48
 SOCKET = b"attach"
@@ -38,6 +38,9 @@ def _settings(monitor: Monitor) -> Memory:
         monitor.event or None,
         monitor.journal,
         Strings(monitor.leases) if monitor.leases else None,
+        monitor.oom or None,
+        monitor.thaw or None,
+        monitor.thawed or None,
     ]
     pointers = [
         (POINTERS_AT + 8 * k, target) for k, target in enumerate(targets) if target is not None
@@ -45,7 +48,7 @@ def _settings(monitor: Monitor) -> Memory:
     text = f"{{log_size={monitor.log_size}, log_files={monitor.log_files}"
     for name, words in (("tick", monitor.tick), ("ended", monitor.ended)):
         text += f", {name}={b' '.join(words).decode(errors='replace')!r}" if words else ""
-    data = LAYOUT.pack(*[-1] * len(FD_FIELDS), *numbers, *[0] * 6, monitor.lifetime)
+    data = LAYOUT.pack(*[-1] * len(FD_FIELDS), *numbers, *[0] * len(targets), monitor.lifetime)
     return Memory(data, text + "}", tuple(pointers))
 
 

@@ -157,6 +157,14 @@ def sysfs(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     yield sc.move_mount(MOUNT, TARGET, why="attach it")
 
 
+def cgroup(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
+    if not spec.cgroup or not spec.makes("cgroup"):
+        raise SpecError("mounts", "a cgroup2 would be the host's: there is no cgroup of its own")
+    yield from _target(mount.target, links=False)
+    yield from _new(b"cgroup2", SAFE | sc.MOUNT_ATTR_RDONLY)
+    yield sc.move_mount(MOUNT, TARGET, why="attach it")
+
+
 def dev(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     assert isinstance(mount, s.Dev)
     yield from _target(mount.target, links=False)
@@ -250,6 +258,7 @@ def bind(spec: s.Spec, host: Host, mount: s.Mount, volume: Slot) -> Iterator[Op]
 LOWERINGS: dict[type[s.Mount], Lowering] = {
     s.Proc: proc,
     s.Sysfs: sysfs,
+    s.CgroupTree: cgroup,
     s.Dev: dev,
     s.Tmpfs: tmpfs,
     s.Text: text,

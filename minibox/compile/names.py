@@ -78,6 +78,13 @@ def sysctls(spec: Spec, host: Host) -> Iterator[Op]:
         yield sc.write(file, value, why=f"{called} = {value.decode(errors='replace')}")
 
 
+def cgroup(spec: Spec, host: Host) -> Iterator[Op]:
+    """It begins at the cgroup into which minibox has put us at the gate (cgroup_namespaces(7));
+    clone3 with CLONE_INTO_CGROUP would begin it at the parent's (kernel/fork.c, copy_process)."""
+    if spec.cgroup and spec.makes("cgroup"):
+        yield sc.unshare(sc.CLONE_NEWCGROUP, why="its own cgroup is / inside")
+
+
 def clocks(spec: Spec, host: Host) -> Iterator[Op]:
     """A time namespace is entered by exec, or by an init's child; its offsets are fixed by then
     (time_namespaces(7)).

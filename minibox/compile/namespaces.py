@@ -34,10 +34,12 @@ CAP_SYS_ADMIN = CAPABILITIES.index("SYS_ADMIN")
 
 def new_flags(spec: Spec) -> int:
     """CLONE_NEW* of the kinds to make. A time namespace is made later, by unshare: clone cannot
-    put a child into one while it shares memory."""
+    put a child into one while it shares memory. So is a cgroup namespace, which begins at the
+    cgroup that the child has then (names.cgroup)."""
+    later = ("time", "cgroup") if spec.cgroup else ("time",)
     flags = 0
     for kind in spec.namespaces:
-        if kind != "time":
+        if kind not in later:
             flags |= KINDS[kind].flag
     return flags
 

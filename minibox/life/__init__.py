@@ -7,6 +7,7 @@ understands: a start that was not committed never happened, what is half removed
 """
 
 from minibox.life.create import build, create, journal
+from minibox.life.pause import pause, resume, update
 from minibox.life.remove import after, gc, remove, rename
 from minibox.life.start import start
 from minibox.life.stop import forget_if_asked, kill, restart, stop, wait
@@ -19,10 +20,13 @@ __all__ = [
     "gc",
     "journal",
     "kill",
+    "pause",
     "remove",
     "rename",
     "restart",
+    "resume",
     "start",
     "stop",
+    "update",
     "wait",
 ]

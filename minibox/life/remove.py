@@ -9,10 +9,12 @@ import time
 from minibox import resident
 from minibox.directory import SHORT, Damaged, is_there
 from minibox.errors import NoSuchContainer, SpecError, StateError
+from minibox.life import grouping
 from minibox.life.create import journal
 from minibox.life.start import start_locked
 from minibox.life.stop import KILL_PATIENCE, forbid_restart, forget, stop_locked, withdraw
 from minibox.resident import NS, RESTARTING, Resident
+from minibox.resources import leftovers
 from minibox.store import Store, is_name, remove_tree
 
 TYPE_CHECKING = False
@@ -134,6 +136,7 @@ def gc(store: Store) -> Iterator[str]:
             pass  # somebody else has removed it
         except StateError as error:
             yield f"left alone: {error}"
+    yield from leftovers.sweep()
     if not is_there(store.root):
         return
     with store.lock():
@@ -160,6 +163,7 @@ def _sweep(container: Resident) -> Iterator[str]:
                 yield directory.file(name)
         state = container.state()
         if state.status == resident.EXITED:
+            grouping.remove(container)
             if container.config["remove"]:
                 forget(container)
                 yield f"container {container.name}"

@@ -13,6 +13,7 @@ from minibox import monitor, resident
 from minibox.compile import compile
 from minibox.directory import SHORT, Directory, put, try_lock
 from minibox.errors import StateError
+from minibox.life import grouping
 from minibox.life.create import DEFAULT_SIZE, build, journal
 from minibox.network import modes
 from minibox.resident import RECORD_BYTES, Resident, State, record, start_time
@@ -97,19 +98,22 @@ def _go(
     """Start `number`: launched, written down, committed; or undone."""
     directory, host = container.directory, hosts.probe()
     before = directory.read("run.json")
-    watched = _watched(container, number, restarts, wiring)
-    spec = build(container.config, host, watched, size, wiring)
-    plan = compile(spec, host)
+    group = grouping.make(container)
     place = os.open(directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        watched = grouping.watched(group, _watched(container, number, restarts, wiring))
+        spec = build(container.config, host, watched, size, wiring)
+        spec = grouping.fit(group, spec, host)
+        plan = compile(spec, host)
         _make_room(directory, number)
         going = monitor.Start(spec, plan, host, place, alive)
         try:
             going.launch(trace=show is not None)
-            going.go(wiring)
+            going.go(wiring, group.admit)
             if ready:
                 ready(number)
             run = _run(going, number, restarts) | _process(spec)
+            run["cgroup"] = group.data()
             directory.write("run.json", run | (wiring.told() if wiring else {}))
             journal(container, "start")  # before its end can be told
             going.commit()
@@ -121,6 +125,10 @@ def _go(
             if show and going.is_launched:
                 show(going)
             going.close()
+        group.let_go()
+    except BaseException:
+        group.remove()
+        raise
     finally:
         os.close(place)
 

@@ -9,6 +9,7 @@ from minibox import core, request, signals
 from minibox.compile.command import ORPHANED
 from minibox.directory import Damaged
 from minibox.errors import StateError
+from minibox.life import grouping
 from minibox.life.create import journal
 from minibox.life.start import start_locked
 from minibox.resident import (
@@ -102,6 +103,17 @@ def send(container: Resident, pidfd: int, signal: int) -> None:
         core.pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
         pass
+    thaw(container)
+
+
+def thaw(container: Resident) -> None:
+    """What is paused hears no signal, and v1's freezer lets nobody end."""
+    try:
+        group = container.cgroup()
+        if group.is_frozen():
+            group.thaw()
+    except (Damaged, OSError):
+        pass  # it has ended, or its monitor thaws it when it kills it
 
 
 def _has_own_pids(container: Resident) -> bool:
@@ -154,6 +166,7 @@ def forget(container: Resident) -> None:
         config = {}
     journal(container, "destroy")
     withdraw(container)
+    grouping.remove(container)
     with container.store.lock():
         container.store.forget(container.id, config)
 

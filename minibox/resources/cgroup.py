@@ -1,42 +1,180 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cgroups of processes (cgroups(7)): v1, v2, and both at once."""
+"""A container's cgroup (cgroups(7)): joined, frozen, killed, given other limits, removed. How one
+comes to be is in making.py, where it may be in delegation.py.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
+
+from minibox.errors import MiniboxError, StateError, Unsupported
+from minibox.resources import applying, controls, hierarchies, leftovers
+from minibox.resources.hierarchies import put, text, words
+from minibox.spec import Limits, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Groups = dict[str, str]
+    from typing import Any
+
+    from minibox.resources.applying import Undo
+
+PATIENCE = 5.0  # seconds until all is frozen
 
 
-def of(pid: int | str) -> Groups:
-    """The cgroups of a process: the hierarchy's controllers ("" is v2) -> path. OSError."""
+class Part(Record):
+    """The cgroup in one tree. controllers: v2's names, but for cpuacct and freezer."""
+
+    version: int
+    controllers: tuple[str, ...]
+    path: str
+
+
+class Cgroup:
+    """A container's cgroup. parts: where it is; without any it is no cgroup at all."""
+
+    def __init__(self, parts: list[Part], limits: Limits = controls.NONE) -> None:
+        self.parts = parts
+        self.limits = limits
+        self._locks: list[int] = []
+
+    def part(self, controller: str) -> Part | None:
+        """Where this controller counts. On v2 every cgroup can be frozen and counts CPU time."""
+        for part in self.parts:
+            if controller in part.controllers:
+                return part
+        if controller in ("freezer", "cpuacct"):
+            return next((part for part in self.parts if part.version == 2), None)
+        return None
+
+    def file(self, controller: str, old: str, new: str) -> str:
+        """The path of a file, by its names in v1 and v2; "" when the controller is not there."""
+        part = self.part(controller)
+        return f"{part.path}/{old if part.version == 1 else new}" if part else ""
+
+    def data(self) -> list[Any]:
+        """For run.json."""
+        return [[part.version, list(part.controllers), part.path] for part in self.parts]
+
+    @classmethod
+    def of_data(cls, data: Any) -> Cgroup:
+        """What `data` gave; without parts when it is anything else."""
+        parts = []
+        for row in data if isinstance(data, list) else ():
+            if isinstance(row, list) and len(row) == 3 and isinstance(row[2], str):
+                parts.append(Part(row[0], tuple(row[1]), row[2]))
+        return cls(parts)
+
+    def hold(self, path: str) -> None:
+        """Say that it is ours, until we end or let go. OSError."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._locks.append(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def let_go(self) -> None:
+        """It is somebody else's now: of whoever is in it, and of the monitor."""
+        while self._locks:
+            os.close(self._locks.pop())
+
+    def admit(self, pid: int) -> None:
+        """Put a process in. OSError."""
+        for part in self.parts:
+            put(f"{part.path}/cgroup.procs", str(pid))
+
+    def need(self, limits: Limits) -> None:
+        """Unsupported when one of them has no tree that it could be written in."""
+        for controller, option in controls.needed(limits).items():
+            if self.part(controller) is None:
+                known = "io (blkio)" if controller == "io" else controller
+                reason = "no cgroup file system that is mounted here has it"
+                raise Unsupported(f"{option}: the {known} controller is not available: {reason}")
+
+    def write(self, part: Part, undo: Undo | None = None) -> None:
+        """The limits that belong into this tree. SetupError, SpecError, Unsupported."""
+        applying.write(part.path, part.version, part.controllers, self.limits, undo)
+
+    def update(self, limits: Limits) -> None:
+        """Other limits: all of them, or what was before. SetupError, SpecError, Unsupported."""
+        applying.check(limits)
+        self.need(limits)
+        undo: Undo = []
+        before, self.limits = self.limits, limits
+        try:
+            for part in self.parts:
+                self.write(part, undo)
+        except MiniboxError:
+            self.limits = before
+            for path, value in reversed(undo):
+                try:
+                    put(path, value)
+                except OSError:
+                    pass  # what can be done has been; the error says why
+            raise
+
+    def oom_kills(self) -> int:
+        """How many of its processes were killed for want of memory."""
+        path = self.file("memory", "memory.oom_control", "memory.events")
+        for line in text(path).splitlines() if path else ():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.isdigit():
+                return int(count)
+        return 0
+
+    def thaw_file(self) -> tuple[str, str]:
+        """The file that freezes it, and what is written there to thaw it; "", "" without one."""
+        path = self.file("freezer", "freezer.state", "cgroup.freeze")
+        return (path, "THAWED" if path.endswith(".state") else "0") if path else ("", "")
+
+    def is_frozen(self) -> bool:
+        path, thawed = self.thaw_file()
+        return bool(path) and text(path).strip() not in (thawed, "")
+
+    def freeze(self) -> None:
+        """Stop all its processes, wherever they are. StateError, OSError."""
+        path, thawed = self.thaw_file()
+        if not path:
+            raise StateError("it has no cgroup that could be frozen")
+        put(path, "FROZEN" if thawed == "THAWED" else "1")
+        deadline = time.monotonic() + PATIENCE
+        while not self._has_frozen():
+            if time.monotonic() > deadline:
+                self.thaw()
+                raise StateError("a process of it cannot be frozen")
+            time.sleep(0.001)
+
+    def _has_frozen(self) -> bool:
+        path = self.file("freezer", "freezer.state", "cgroup.events")
+        return "FROZEN" in words(path) or "frozen 1" in text(path)
+
+    def thaw(self) -> None:
+        """Let them go on. OSError."""
+        path, thawed = self.thaw_file()
+        if path:
+            put(path, thawed)
+
+    def remove(self) -> None:
+        """Take it away, and what is in it. Where it cannot be, the next who sweeps does."""
+        self.let_go()
+        for part in self.parts:
+            leftovers.remove(part.path)
+            leftovers.rmdir(os.path.dirname(part.path))
+        self.parts = []
+
+
+# Of another process.
+
+
+def of(pid: int | str) -> dict[str, str]:
+    """The cgroups of a process: the tree's controllers ("" is v2) -> path. OSError."""
     with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        rows = [line.rstrip("\n").split(":", 2) for line in file]
-    return {row[1]: row[2] for row in rows if len(row) == 3}
+        return hierarchies.memberships(file)
 
 
 def mounts() -> dict[str, tuple[str, str]]:
-    """Where hierarchies are mounted: controllers -> (mount point, the cgroup that it shows)."""
-    found: dict[str, tuple[str, str]] = {}
+    """Where trees are mounted: controller ("" is v2) -> (mount point, the cgroup it shows)."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            head, _, tail = line.partition(" - ")
-            fields, (kind, _, options) = head.split(" "), tail.split(" ", 2)
-            place = (_unescape(fields[4]), _unescape(fields[3]))
-            if kind == "cgroup2":
-                found.setdefault("", place)
-            elif kind == "cgroup":
-                for option in options.rstrip("\n").split(","):
-                    found.setdefault(option, place)
-    return found
-
-
-def _unescape(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
+        return hierarchies.mounts(file)
 
 
 def join(pid: int, member: int) -> None:
@@ -44,17 +182,10 @@ def join(pid: int, member: int) -> None:
     ours, theirs = of(pid), of(member)
     wanted = {name: path for name, path in theirs.items() if ours.get(name) != path}
     places = mounts() if wanted else {}
-    for controllers, path in wanted.items():
-        place = places.get(controllers.split(",")[0])
+    for names, path in wanted.items():
+        place = places.get(names.split(",")[0])
         if place is None:
-            continue  # a hierarchy that is mounted nowhere can hold nobody to anything
+            continue  # a tree that is mounted nowhere can hold nobody to anything
         point, shown = place
         inner = os.path.relpath(path, shown) if shown != "/" else path.lstrip("/")
-        procs = os.path.join(point, inner, "cgroup.procs")
-        fd = os.open(procs, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, str(pid).encode())
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, procs) from None
-        finally:
-            os.close(fd)
+        put(os.path.join(point, inner, "cgroup.procs"), str(pid))

@@ -17,7 +17,7 @@ FLOORS = {
     "minibox": 5,
     "minibox.errors": 0, "minibox.plan": 0, "minibox.syscalls": 0, "minibox.numbers": 0, "minibox.spec": 0, "minibox.netlink": 0,
     "minibox.elf": 0, "minibox.describe": 0,
-    "minibox.forms": 1, "minibox.host": 1, "minibox.compile": 1,
+    "minibox.forms": 1, "minibox.limits": 1, "minibox.host": 1, "minibox.compile": 1,
     "minibox.core": 2, "minibox._core": 2,
     "minibox.resources": 3, "minibox.supervisor": 3, "minibox.explain": 3,
     "minibox.monitor": 3, "minibox.watch": 3, "minibox.names": 1, "minibox.settings": 1,
