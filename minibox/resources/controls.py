@@ -117,10 +117,8 @@ def _v2(limits: Limits) -> Iterator[Write]:
     yield from _cpuset(limits)
     yield from _pids(limits)
     if limits.blkio_weight:
-        # OCI's 10 to 1000 as v2's 1 to 10000.
-        value = str(1 + (limits.blkio_weight - 10) * 9999 // 990)
         files = ("io.weight", "io.bfq.weight")
-        yield Write("--io-weight", "io", files, value, NO_WEIGHT)
+        yield Write("--io-weight", "io", files, str(io_weight(limits.blkio_weight)), NO_WEIGHT)
     for field, (_, key) in THROTTLES.items():
         option = CONTROLLERS[field][0]
         for path, rate in getattr(limits, field):
@@ -152,6 +150,11 @@ def weight(shares: int) -> int:
 
     power = log2(shares)
     return min(10_000, max(1, ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))))
+
+
+def io_weight(weight: int) -> int:
+    """io.weight (1 to 10000) of OCI's 10 to 1000."""
+    return 1 + (weight - 10) * 9999 // 990
 
 
 def device(option: str, path: str) -> str:

@@ -47,6 +47,10 @@ def plain(asked: Asked) -> Cgroup:
 def make(name: str, asked: Asked, *, kept: bool = False) -> Cgroup:
     """A new cgroup with these limits, in the trees that they need, and with `kept` in all others
     where one can be made. Unsupported, SetupError, SpecError; nothing is left of it then."""
+    if asked.manager == "systemd":
+        from minibox.resources import scope
+
+        return scope.make(name, asked)
     applying.check(asked.limits)
     made = Cgroup([], asked.limits)
     try:
