@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's own files about a process's cgroups, seen from the host: v1 and v2."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TOP = "/sys/fs/cgroup"
+IS_V2 = os.path.exists(f"{TOP}/cgroup.controllers")
+
+
+def memberships(pid):
+    """controllers ("" is v2) -> path, of /proc/PID/cgroup."""
+    rows = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    return {names: path for _, names, path in rows}
+
+
+def directory(pid, controller):
+    """Where this controller has the process. controller: v1's name."""
+    found = memberships(pid)
+    if IS_V2:
+        return Path(TOP + found[""])
+    names = next(names for names in found if controller in names.split(","))
+    return Path(f"{TOP}/{controller}{found[names]}")
+
+
+def read(pid, old, new):
+    """A file by its name in v1 and in v2; v1's begins with its controller."""
+    return (directory(pid, old.partition(".")[0]) / (new if IS_V2 else old)).read_text().strip()
+
+
+def left():
+    """All cgroups of minibox's."""
+    return sorted(path for path, _, _ in os.walk(TOP) if "/minibox" in path)
