@@ -100,7 +100,24 @@ def test_stats(box):
     assert 0 < one["memory_bytes"] < 64 * MIB
     assert (one["net_received_bytes"], one["net_sent_bytes"]) == (0, 0)
     lines = box.do("stats", "--no-stream", "c").splitlines()
-    head = ["CONTAINER", "ID", "NAME", "CPU", "%", "MEM", "USAGE", "/", "LIMIT", "MEM", "%", "NET", "I/O", "BLOCK", "I/O", "PIDS"]
+    head = [
+        "CONTAINER",
+        "ID",
+        "NAME",
+        "CPU",
+        "%",
+        "MEM",
+        "USAGE",
+        "/",
+        "LIMIT",
+        "MEM",
+        "%",
+        "NET",
+        "I/O",
+        "BLOCK",
+        "I/O",
+        "PIDS",
+    ]
     assert lines[0].split() == head
     assert "/ 64MiB" in lines[1]
     assert box.do("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}") == "c 1"
