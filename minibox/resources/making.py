@@ -119,26 +119,28 @@ def _directory(
     OSError."""
     home = delegation.home(tree, parent)
     path = f"{home}/{DIRECTORY}/{name}"
-    for last in [*[False] * TRIES, True]:
+    tries = 0
+    while True:
         try:
+            tries += 1
             delegation.open_up(tree, home, DIRECTORY, controllers, must)
             leftovers.sweep_in(home)
             os.mkdir(path)
             made.hold(path)
-            if os.path.isdir(path):
-                have = controllers
-                if tree.version == 2:
-                    there = hierarchies.words(f"{path}/cgroup.controllers")
-                    have = tuple(word for word in controllers if word in there)
-                made.parts.append(Part(tree.version, have, path))
-                return made.parts[-1]
-        except FileExistsError:
+            have = controllers
+            if tree.version == 2:
+                there = hierarchies.words(f"{path}/cgroup.controllers")
+                have = tuple(word for word in controllers if word in there)
+            os.stat(path)
+            made.parts.append(Part(tree.version, have, path))
+            return made.parts[-1]
+        except OSError as error:
             leftovers.remove(path)
-        except (FileNotFoundError, BlockingIOError):
-            if last or not os.path.isdir(home):
+            leftovers.rmdir(f"{home}/{DIRECTORY}")
+            # A dead one's is gone now; or somebody has swept, and thought that this was nobody's.
+            may_pass = isinstance(error, (FileExistsError, FileNotFoundError, BlockingIOError))
+            if not may_pass or tries > TRIES or not os.path.isdir(home):
                 raise
-            # Somebody has swept, and thought that it was nobody's.
-    raise FileExistsError(17, os.strerror(17), path)
 
 
 def _unavailable(controller: str, needed: dict[str, str], error: OSError) -> MiniboxError:
