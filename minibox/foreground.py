@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from minibox.host import Host
     from minibox.plan import Plan
+    from minibox.resources.cgroup import Cgroup
     from minibox.resources.console import Flow, Streams
     from minibox.spec import Spec
     from minibox.supervisor import Process
@@ -138,13 +139,12 @@ def run(
     prepare: Callable[[int], object] | None = None,
     plug: Callable[[int], object] | None = None,
     tied_to: int = -1,
-    admit: Callable[[int], object] | None = None,
+    group: Cgroup | None = None,
 ) -> Outcome:
     """Run a container in the foreground; SetupError when it cannot be set up.
 
     With `show` the plan is traced, and it is called when set-up has ended, well or not. inputs,
-    prepare, plug, admit: more fds for the plan, and what to do while the child waits
-    (supervisor.start).
+    prepare, plug, group: as supervisor.start takes them.
     tied_to: a pidfd of a process with whose end this one is killed.
     """
     signalfd = signals.open_signalfd()
@@ -152,7 +152,7 @@ def run(
         streams.open()
     image = plan.encode(trace=show is not None)
     given = {**(inputs or {}), **(streams.inputs if streams else {})}
-    process = start(spec, plan, host, image, given, prepare, plug, admit=admit)
+    process = start(spec, plan, host, image, given, prepare, plug, group=group)
     try:
         if streams:
             streams.started()

@@ -232,7 +232,7 @@ class Container:
                     wiring.prepare if wiring else None,
                     wiring.plug_in if wiring else None,
                     blanks,
-                    group.admit if group else None,
+                    group,
                 )
             )
         finally:

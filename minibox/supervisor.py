@@ -7,6 +7,7 @@ import os
 import select
 import time
 from _thread import allocate_lock
+from errno import E2BIG, EACCES, EBUSY, EINVAL, ENOSYS, EOPNOTSUPP, EPERM
 
 from minibox import core
 from minibox.compile import slots
@@ -14,7 +15,7 @@ from minibox.compile.command import ORPHANED
 from minibox.errors import MiniboxError, StateError
 from minibox.plan import FORK
 from minibox.resources import idmap, rlimits
-from minibox.syscalls import SIGKILL
+from minibox.syscalls import CLONE_INTO_CGROUP, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from minibox.host import Host
     from minibox.plan import Image, Plan
+    from minibox.resources.cgroup import Cgroup
     from minibox.spec import Spec
 
 # A child that cannot be waited for is one that a SIG_IGN for SIGCHLD, or a stranger's wait, reaped.
@@ -167,18 +169,19 @@ def start(
     prepare: Callable[[int], object] | None = None,
     plug: Callable[[int], object] | None = None,
     blanks: Mapping[str, bytes] = core.NOTHING,
-    admit: Callable[[int], object] | None = None,
+    group: Cgroup | None = None,
 ) -> Process:
     """Launch the plan: the child is on its way when this returns. SetupError.
 
     streams: fds for the slots stdin, stdout, stderr and console, where the plan has them.
     prepare: called with the child's pid while it waits at its gate; OSError. plug: the same for its
-    interfaces, while it makes its mounts. blanks: as core.launch takes them. admit: the same as
-    prepare, for its cgroup, before anything is done for it.
+    interfaces, while it makes its mounts. blanks: as core.launch takes them. group: its cgroup; the
+    child is born in it where that can be, else it is put in before anything is done for it.
     """
     try:
         given = inputs(plan, image, dict(streams or {}))
-        child = core.launch(image, plan.flags, given, staged=plan.staged, blanks=blanks)
+        born = _born(image, plan, given, blanks, group.fd) if group else None
+        child = born or core.launch(image, plan.flags, given, staged=plan.staged, blanks=blanks)
     except core.LaunchError as error:
         from minibox import explain
 
@@ -187,8 +190,8 @@ def start(
     try:
         if plan.staged and any(op.call == FORK for op in plan.ops):
             _adopt(process, child)
-        if admit:
-            admit(process.pid)
+        if group and not born:
+            group.admit(process.pid)
         if plan.uid_map:
             idmap.map_ids(process.pid, plan, host)
             rlimits.make_room(process.pid, spec)
@@ -208,6 +211,28 @@ def start(
         process.close()
         raise
     return process
+
+
+# clone3 does not exist or does not know the flag (before 5.7), or not this cgroup.
+NOT_INTO = (ENOSYS, EINVAL, E2BIG, EPERM, EACCES, EBUSY, EOPNOTSUPP)
+
+
+def _born(
+    image: Image, plan: Plan, given: Mapping[str, int], blanks: Mapping[str, bytes], into: int
+) -> core.Child | None:
+    """Launch into the cgroup whose fd is `into`: no migration, for which the kernel would wait
+    until all CPUs have seen it. None where that cannot be, and without an fd. LaunchError."""
+    if into < 0:
+        return None
+    flags = plan.flags | CLONE_INTO_CGROUP
+    try:
+        return core.launch(
+            image, flags, given, staged=plan.staged, blanks=blanks, cgroup=into, call=3
+        )
+    except core.LaunchError as error:
+        if error.report or error.what or error.errno not in NOT_INTO:
+            raise
+        return None
 
 
 def inputs(plan: Plan, image: Image, given: dict[str, int]) -> dict[str, int]:

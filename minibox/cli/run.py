@@ -158,7 +158,7 @@ def _run(
             show=show,
             prepare=wiring.prepare if wiring else None,
             plug=wiring.plug_in if wiring else None,
-            admit=group.admit if group else None,
+            group=group,
         )
     finally:
         if streams:

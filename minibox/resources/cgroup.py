@@ -72,6 +72,12 @@ class Cgroup:
         self._locks.append(fd)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
+    @property
+    def fd(self) -> int:
+        """For CLONE_INTO_CGROUP: of the directory, where there is one tree and it is v2; or -1."""
+        is_one = len(self.parts) == len(self._locks) == 1
+        return self._locks[0] if is_one and self.parts[0].version == 2 else -1
+
     def let_go(self) -> None:
         """It is somebody else's now: of whoever is in it, and of the monitor."""
         while self._locks:

@@ -59,9 +59,11 @@ def make(name: str, asked: Asked, *, kept: bool = False) -> Cgroup:
         trees = []
     needed = controls.needed(asked.limits)
     try:
-        for tree, controllers in _chosen(trees, needed, kept):
+        for tree, controllers in _chosen(trees, needed, kept or bool(asked.parent)):
             _make_in(made, tree, controllers, needed, name, asked.parent)
         made.need(asked.limits)
+        if asked.parent and not made.parts:
+            raise Unsupported(f"--cgroup-parent: no cgroup could be made below {asked.parent}")
     except BaseException:
         made.remove()
         raise

@@ -28,6 +28,7 @@ def host(helper, rootfs, tmp_path):
         def run(*words):
             return made.run(str(COMMAND), "--root", str(tmp_path / "state"), *map(str, words))
 
+        run.helper = made
         run.do = lambda *words: _done(run(*words))
         run.refused = lambda *words: _refused(run(*words))
         return run
@@ -125,6 +126,26 @@ def test_v2_alone(host, rootfs):
     if not cgroups.IS_V2:  # then its v2 tree has none of these controllers
         said = run.refused("run", "--memory", "64m", rootfs, "/bin/true")
         assert said == f"minibox: --memory: {NOWHERE.format('memory')}"
+
+
+def test_a_plain_one_is_born_in_its_cgroup(host, rootfs, tmp_path):
+    """Not moved, which takes the kernel milliseconds: strace sees no write to cgroup.procs."""
+    run = host(V2)
+    trace = tmp_path / "trace"
+    words = ("run", "--cgroup-parent", f"mbx{os.getpid()}", rootfs, "cat", "/proc/self/cgroup")
+    done = run.helper.run("strace", "-o", str(trace), str(COMMAND), *words)
+    assert (done.returncode, done.stdout.split()[-1]) == (0, b"0::/")
+    assert "CLONE_INTO_CGROUP" in trace.read_text()
+    assert "cgroup.procs" not in trace.read_text()
+    refusal = ["strace", "-o", "/dev/null", "-e", "inject=clone3:error=E2BIG:when=2"]
+    done = run.helper.run(*refusal, str(COMMAND), *words)  # an older kernel
+    assert (done.returncode, done.stdout.split()[-1]) == (0, b"0::/"), done
+    assert run.helper.run("rmdir", f"/sys/fs/cgroup/mbx{os.getpid()}").returncode == 0
+
+
+def test_a_parent_where_there_is_none(host, rootfs):
+    said = host(GONE).refused("run", "--cgroup-parent", "a/b", rootfs, "/bin/true")
+    assert said == "minibox: --cgroup-parent: no cgroup could be made below a/b"
 
 
 @pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="this kernel has no other init")
