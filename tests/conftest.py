@@ -69,8 +69,21 @@ def _descendants(pid: int) -> set[int]:
     return children.union(*[_descendants(child) for child in children])
 
 
-def _cgroups() -> set[str]:
-    return {path for path, _, _ in os.walk("/sys/fs/cgroup") if "minibox" in path}
+def empty_cgroups() -> set[str]:
+    """Those of minibox's that nobody is in: what others run meanwhile has processes."""
+    return {
+        path
+        for path, below, _ in os.walk("/sys/fs/cgroup")
+        if path.endswith("/minibox") or "/minibox/" in path
+        if not below and not _members(path)
+    }
+
+
+def _members(path: str) -> str:
+    try:
+        return Path(path, "cgroup.procs").read_text()
+    except OSError:
+        return "it is gone"
 
 
 def _temporary() -> set[str]:
@@ -85,7 +98,7 @@ def _host_state() -> dict[str, object]:
     return {
         "processes": _descendants(os.getpid()),
         "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
-        "cgroups": _cgroups(),
+        "cgroups": empty_cgroups(),
         "interfaces": set(os.listdir("/sys/class/net")),
         "fds": set(os.listdir("/proc/self/fd")),
         "temporary files": _temporary(),
