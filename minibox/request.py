@@ -108,45 +108,14 @@ LIMITS = (
     *("cgroup_parent", "cgroup_manager"),
 )
 OPTIONS = frozenset(
-    [
-        "overlay",
-        "size",
-        "read_only",
-        "volumes",
-        "tmpfs",
-        "shm_size",
-        "share",
-        "join",
-        "net",
-        "publish",
-        "dns",
-        "add_host",
-        "network_alias",
-        "ip",
-        "latency",
-        "loss",
-        "rate",
-        "route",
-        "sysctl",
-        "userns",
-        "hostname",
-        "domainname",
-        "workdir",
-        "env",
-        "env_file",
-        "user",
-        "cap_add",
-        "cap_drop",
-        "landlock",
-        "ulimit",
-        "oom_score_adj",
-        "security_opt",
-        "init",
-        "time",
-        "boottime",
-        "monotonic",
+    (
+        *("overlay", "size", "read_only", "volumes", "tmpfs", "shm_size", "share", "join", "net"),
+        *("publish", "dns", "add_host", "network_alias", "ip", "latency", "loss", "rate"),
+        *("route", "sysctl", "userns", "hostname", "domainname", "workdir", "env", "env_file"),
+        *("user", "cap_add", "cap_drop", "landlock", "ulimit", "oom_score_adj", "security_opt"),
+        *("init", "time", "boottime", "monotonic"),
         *LIMITS,
-    ]
+    )
 )
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENV_FILE_LIMIT = 1 << 20

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from minibox.network.wiring import Wiring
     from minibox.plan import Image, Plan
     from minibox.request import Options, Text
-    from minibox.resident import Resident
     from minibox.resources.cgroup import Cgroup
     from minibox.spec import Spec
 
@@ -106,7 +105,7 @@ _pool: tuple[int, Any] | None = None
 _pool_lock = threading.Lock()
 
 
-def _from_lasting_thread(function: Callable[[], T]) -> T:
+def from_lasting_thread(function: Callable[[], T]) -> T:
     """Call `function` in a thread that lives as long as the process.
 
     The death signal of a container is tied to the thread that cloned it (prctl(2),
@@ -222,7 +221,7 @@ class Container:
             group = self._group
             self._open_streams(inputs)
             self._began = time.monotonic()
-            self._process = _from_lasting_thread(
+            self._process = from_lasting_thread(
                 lambda: supervisor.start(
                     spec,
                     plan,
@@ -364,12 +363,12 @@ def run(
     try:
         process = container._launch()
         began = container._began
-        return container._said(_hold(process, container._ends, input, timeout, output_limit, began))
+        return container._said(hold(process, container._ends, input, timeout, output_limit, began))
     finally:
         container.close()
 
 
-def _hold(
+def hold(
     process: supervisor.Process,
     ends: list[int],
     input: bytes,
@@ -393,47 +392,3 @@ def _hold(
         any(capture.truncated for capture in talk.captures),
         time.monotonic() - began,
     )
-
-
-def run_inside(
-    container: Resident,
-    args: Iterable[str],
-    *,
-    input: bytes = b"",
-    timeout: float | None = None,
-    output_limit: int = OUTPUT_LIMIT,
-) -> Result:
-    """One more command in a kept container that runs, as minibox exec; the arguments are those of
-    run. SpecError, StateError, SetupError."""
-    from minibox import inside
-
-    state, host = container.state(), this_host()
-    pidfd = container.open_pidfd(state)
-    ends = [-1, -1, -1]
-    inputs: dict[str, int] = {slots.MEMBER: pidfd}
-    try:
-        spec = inside.build(container, state, tuple(args), redirected=(0, 1, 2))
-        for fd in range(3):
-            read, write = os.pipe2(os.O_CLOEXEC)
-            inputs[STREAMS[fd]], ends[fd] = (read, write) if fd == 0 else (write, read)
-        plan, began = compile(spec, host), time.monotonic()
-        process = _from_lasting_thread(
-            lambda: supervisor.start(
-                spec,
-                plan,
-                host,
-                plan.encode(),
-                inputs,
-                lambda pid: inside.admit(container, state, pidfd, pid),
-            )
-        )
-        for name in STREAMS:
-            os.close(inputs.pop(name))
-        try:
-            return _hold(process, ends, input, timeout, output_limit, began)
-        finally:
-            process.close()
-    finally:
-        for fd in {*inputs.values(), *ends}:
-            if fd >= 0:
-                os.close(fd)

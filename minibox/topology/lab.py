@@ -240,10 +240,10 @@ class Topology:
         return Resident.find(self._store, self.called(node))
 
     def run(self, node: str, args: Iterable[str], **how: Any) -> Result:
-        """A command in one of its containers, as runtime.run_inside does it."""
-        from minibox import runtime
+        """A command in one of its containers, as guests.run_inside does it."""
+        from minibox import guests
 
-        return runtime.run_inside(self.container(node), args, **how)
+        return guests.run_inside(self.container(node), args, **how)
 
 
 def names(root: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from minibox import life
 from minibox.errors import StateError
-from minibox.runtime import run_inside
+from minibox.guests import run_inside
 from tests.system import cgroups
 
 HOG = "x=a; while :; do x=$x$x; done"

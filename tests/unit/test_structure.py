@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 # The longest prefix decides. Imports go down, or stay on the floor.
 FLOORS = {
     "minibox": 5,
-    "minibox.errors": 0, "minibox.plan": 0, "minibox.syscalls": 0, "minibox.numbers": 0, "minibox.spec": 0, "minibox.netlink": 0,
+    "minibox.errors": 0, "minibox.plan": 0, "minibox.syscalls": 0, "minibox.numbers": 0, "minibox.spec": 0, "minibox.record": 0, "minibox.netlink": 0,
     "minibox.elf": 0, "minibox.describe": 0,
     "minibox.forms": 1, "minibox.limits": 1, "minibox.host": 1, "minibox.compile": 1,
     "minibox.core": 2, "minibox._core": 2,
@@ -25,7 +25,7 @@ FLOORS = {
     "minibox.network": 4, "minibox.topology": 4, "minibox.copying": 4, "minibox.changes": 4,
     "minibox.seccomp": 3,
     "minibox.lines": 3, "minibox.logs": 4, "minibox.events": 4,
-    "minibox.foreground": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.restrictions": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
+    "minibox.foreground": 4, "minibox.guests": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.restrictions": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
     "minibox.cli": 5, "minibox.__main__": 5,
 }  # fmt: skip
 SLOW = {"click", "dataclasses", "enum", "typing", "re", "json", "signal", "subprocess", "socket",
