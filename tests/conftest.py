@@ -70,11 +70,12 @@ def _descendants(pid: int) -> set[int]:
 
 
 def empty_cgroups() -> set[str]:
-    """Those of minibox's that nobody is in: what others run meanwhile has processes."""
+    """Those of minibox's that nobody is in: what others run meanwhile has processes. The directory
+    above them stays as long as there is a kept container."""
     return {
         path
         for path, below, _ in os.walk("/sys/fs/cgroup")
-        if path.endswith("/minibox") or "/minibox/" in path
+        if "/minibox/" in path
         if not below and not _members(path)
     }
 

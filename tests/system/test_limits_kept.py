@@ -225,9 +225,10 @@ def test_what_does_not_run_cannot_be_paused(box):
 @pytest.mark.parametrize(
     "words", [("stop", "-t", "0"), ("stop",), ("kill",), ("rm", "-f")], ids=" ".join
 )
-def test_a_paused_one_can_be_ended(box, words):
-    trap = "trap 'exit 5' TERM; while :; do sleep 0.05; done"
+def test_a_paused_one_can_be_ended(box, until, words):
+    trap = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"
     box.run(command=("sh", "-c", trap))
+    until(box.log)
     life.pause(box.resident())
     box.do(*words, "c")
     if words[0] != "rm":
