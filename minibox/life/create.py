@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 
-from minibox import events, request, settings
+from minibox import events, limits, request, settings
 from minibox import host as hosts
 from minibox.compile import compile
 from minibox.directory import SHORT
@@ -14,7 +14,7 @@ from minibox.errors import SpecError, StateError
 from minibox.network import modes
 from minibox.resident import Resident
 from minibox.resources import ranges
-from minibox.spec import Monitor, Terminal
+from minibox.spec import Cgroup, Monitor, Terminal
 from minibox.store import Store, is_name, new_id
 
 TYPE_CHECKING = False
@@ -89,6 +89,8 @@ def build(
     if "ids" in config and spec.makes("user") and host.privileged:
         uids, gids = ranges.kept(config["ids"])
         spec = spec.replace(uid_mappings=uids, gid_mappings=gids, is_leased=False)
+    # A cgroup, if one can be made: life/grouping.py.
+    spec = limits.fit(spec, spec.cgroup or Cgroup(), host)
     return spec.replace(monitor=watched or Monitor())
 
 

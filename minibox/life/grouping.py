@@ -29,8 +29,7 @@ def make(container: Resident) -> Cgroup:
 
 def fit(group: Cgroup, spec: Spec, host: Host) -> Spec:
     """The Spec with what came of it."""
-    asked = (spec.cgroup or Asked()) if group.parts else None
-    return limits.fit(spec, asked, host)
+    return spec if group.parts else limits.fit(spec, None, host)
 
 
 def watched(group: Cgroup, monitor: Monitor) -> Monitor:

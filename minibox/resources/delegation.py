@@ -80,15 +80,17 @@ def _enable(
 
 
 def _enable_one(directory: str, path: str, controller: str, is_ours: bool) -> None:
+    """Only processes beside ourselves are moved, not anybody's; and before it is tried: cpu, cpuset
+    and pids can be had without, but then the children are no domains (cgroups(7), "Threaded")."""
     for _ in range(TRIES):
+        has_moved = is_ours and move_out(directory)
         try:
             put(path, f"+{controller}")
             return
         except OSError as error:
-            # Only processes beside ourselves are moved, not anybody's.
-            if error.errno != EBUSY or not is_ours or not move_out(directory):
+            if error.errno != EBUSY or not has_moved:
                 raise
-    put(path, f"+{controller}")
+    raise OSError(EBUSY, os.strerror(EBUSY), path)
 
 
 def move_out(directory: str) -> bool:
