@@ -40,11 +40,12 @@ class Cgroup:
         self._locks: list[int] = []
 
     def part(self, controller: str) -> Part | None:
-        """Where this controller counts. On v2 every cgroup can be frozen and counts CPU time."""
+        """Where this controller counts. On v2 every cgroup can be frozen, counts CPU time, and
+        takes a program about devices."""
         for part in self.parts:
             if controller in part.controllers:
                 return part
-        if controller in ("freezer", "cpuacct"):
+        if controller in ("freezer", "cpuacct", "devices"):
             return next((part for part in self.parts if part.version == 2), None)
         return None
 
@@ -88,13 +89,15 @@ class Cgroup:
         for part in self.parts:
             put(f"{part.path}/cgroup.procs", str(pid))
 
-    def need(self, limits: Limits) -> None:
-        """Unsupported when one of them has no tree that it could be written in."""
-        for controller, option in controls.needed(limits).items():
+    def need(self, needed: dict[str, str]) -> None:
+        """Unsupported when one of these controllers, each with the option that asks for it, has no
+        tree."""
+        for controller, option in needed.items():
             if self.part(controller) is None:
                 known = "io (blkio)" if controller == "io" else controller
                 reason = "no cgroup file system that is mounted here has it"
-                raise Unsupported(f"{option}: the {known} controller is not available: {reason}")
+                text = f"{option}: the {known} controller is not available: {reason}"
+                raise Unsupported(text, "cgroups")
 
     def write(self, part: Part, undo: Undo | None = None) -> None:
         """The limits that belong into this tree. SetupError, SpecError, Unsupported."""
@@ -103,7 +106,7 @@ class Cgroup:
     def update(self, limits: Limits) -> None:
         """Other limits: all of them, or what was before. SetupError, SpecError, Unsupported."""
         applying.check(limits)
-        self.need(limits)
+        self.need(controls.needed(limits))
         undo: Undo = []
         before, self.limits = self.limits, limits
         try:

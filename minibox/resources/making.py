@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from errno import EACCES, EPERM
 
-from minibox.errors import MiniboxError, Unsupported
+from minibox.errors import MiniboxError, SetupError, Unsupported
 from minibox.resources import applying, controls, delegation, hierarchies, leftovers
 from minibox.resources.cgroup import Cgroup, Part
 from minibox.resources.leftovers import DIRECTORY
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from minibox.resources.hierarchies import Hierarchy
     from minibox.spec import Cgroup as Asked
 
-# What a kept container gets where it can: for stats, pause and update. The devices belong here
-# once they are allowed by cgroup (v1: devices.deny and devices.allow; v2: a BPF program).
+# What a kept container gets where it can: for stats, pause and update.
 KEPT = ("memory", "cpu", "cpuacct", "cpuset", "pids", "io", "freezer")
 TRIES = 50
 DELEGATE = (
@@ -57,11 +56,13 @@ def make(name: str, asked: Asked, *, kept: bool = False) -> Cgroup:
         trees = hierarchies.of_this_process()
     except OSError:
         trees = []
-    needed = controls.needed(asked.limits)
+    needed = controls.needed(asked.limits) | ({"devices": asked.devices} if asked.devices else {})
     try:
         for tree, controllers in _chosen(trees, needed, kept or bool(asked.parent)):
             _make_in(made, tree, controllers, needed, name, asked.parent)
-        made.need(asked.limits)
+        made.need(needed)
+        if asked.devices:
+            _restrict_devices(made, asked.devices)
         if asked.parent and not made.parts:
             raise Unsupported(f"--cgroup-parent: no cgroup could be made below {asked.parent}")
     except BaseException:
@@ -76,12 +77,15 @@ def _chosen(
     """The trees where it is to be made, with what it is to have there."""
     wanted = {*(KEPT if kept else ()), *needed}
     has_v1 = any(tree.version == 1 for tree in trees)
+    # v2 has no controller for devices: any cgroup takes a program.
+    lacks_v1 = not any("devices" in tree.controllers for tree in trees)
+    needs_v2 = "devices" in needed and lacks_v1
     for tree in trees:
         names = {
             controls.OLD.get(name, name) if tree.version == 1 else name: name for name in wanted
         }
         mine = tuple(names[word] for word in tree.controllers if word in names)
-        if mine or (kept and not has_v1):
+        if mine or (kept and not has_v1) or (needs_v2 and tree.version == 2):
             yield tree, mine
 
 
@@ -107,6 +111,18 @@ def _make_in(
         del made.parts[known:]
         return
     made.write(part)
+
+
+def _restrict_devices(made: Cgroup, option: str) -> None:
+    from minibox.resources import devices
+
+    part = made.part("devices")
+    assert part is not None
+    try:
+        devices.restrict(part.path, part.version)
+    except OSError as error:
+        what = f"{option}: limit the devices: {error.filename}"
+        raise SetupError(error.errno or 0, what, lack="cgroups") from None
 
 
 def _directory(
@@ -152,5 +168,5 @@ def _unavailable(controller: str, needed: dict[str, str], error: OSError) -> Min
     known = "io (blkio)" if controller == "io" else controller
     reason = f"{where}: {error.strerror}"
     return Unsupported(
-        f"{needed[controller]}: the {known} controller is not available: {reason}{hint}"
+        f"{needed[controller]}: the {known} controller is not available: {reason}{hint}", "cgroups"
     )

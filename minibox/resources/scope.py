@@ -72,6 +72,8 @@ def make(name: str, asked: Asked) -> Scope:
     """The scope minibox-NAME.scope, of which nothing is there yet. Unsupported, SpecError."""
     option = "--cgroup-manager systemd"
     applying.check(asked.limits)
+    if asked.devices:
+        raise Unsupported(f"{asked.devices}: limiting devices needs --cgroup-manager cgroupfs")
     if not os.path.isdir(RUNNING):
         raise Unsupported(f"{option}: no systemd runs here ({RUNNING} is missing)")
     trees = hierarchies.of_this_process()

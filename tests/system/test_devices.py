@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which device nodes work in a container, and that a cgroup keeps others away where a node could be
+made: with the host's ids and CAP_MKNOD, or with the right to lift a nodev."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import COMMAND
+
+# name -> type, major, minor
+NODES = {"mem": "c 1 1", "kmsg": "c 1 11", "loop": "b 7 0", "null": "c 1 3", "zero": "c 1 5"}
+MAKE = "\n".join(
+    f"mknod /t/{name} {node} && (head -c0 /t/{name}) 2>/dev/null && echo {name}"
+    for name, node in NODES.items()
+)
+SCRIPT = f"cd /t\n{MAKE}\ntrue"
+OPTIONS = ("--userns", "host", "--cap-add", "MKNOD", "--tmpfs", "/t:dev")
+UNIFIED = "umount -R -l /sys/fs/cgroup; mount -t cgroup2 -o {options} none /sys/fs/cgroup"
+
+
+@pytest.fixture
+def tree_t(tree):
+    (tree / "t").mkdir()
+    return tree
+
+
+def test_the_usual_nodes_and_no_others(inside, tree_t):
+    assert inside(SCRIPT, *OPTIONS, root=tree_t).split() == ["null", "zero"]
+
+
+def test_terminals_and_the_usual_dev_still_work(inside, tree_t):
+    script = (
+        "cat /dev/null; head -c1 /dev/urandom >/dev/null; ls -l /dev/ptmx >/dev/null; : >/dev/full"
+    )
+    assert inside(f"{script}; echo ok", *OPTIONS, root=tree_t) == "ok"
+
+
+def test_without_the_capability_no_node_can_be_made(cli, tree_t):
+    done = cli(
+        "run",
+        "--userns",
+        "host",
+        "--tmpfs",
+        "/t:dev",
+        tree_t,
+        "/bin/mknod",
+        "/t/null",
+        "c",
+        "1",
+        "3",
+    )
+    assert (done.returncode, b"Operation not permitted" in done.stderr) == (1, True)
+
+
+def test_sys_admin_lifts_a_nodev_and_gains_nothing(inside, tree_t):
+    """A node that is in the tree already; a mount flag is in the way until it is lifted."""
+    subprocess.run(["mknod", tree_t / "mem", "c", "1", "1"], check=True)
+    script = "mount -o remount,dev,bind / 2>/dev/null; (head -c0 /mem) 2>&1 | sed 's/.*: //'"
+    options = ("--userns", "host", "--cap-add", "SYS_ADMIN")
+    assert inside(script, *options, root=tree_t) in ("Operation not permitted", "Permission denied")
+
+
+def test_ids_of_its_own_need_no_cgroup_for_that(cli, tree_t):
+    done = cli(
+        "run",
+        "--cap-add",
+        "MKNOD",
+        "--tmpfs",
+        "/t:dev",
+        tree_t,
+        "/bin/mknod",
+        "/t/null",
+        "c",
+        "1",
+        "3",
+    )
+    assert (done.returncode, b"Operation not permitted" in done.stderr) == (1, True)
+
+
+def _elsewhere(script, *words):
+    last = shlex.join(map(str, words))
+    argv = ["unshare", "-m", "--propagation=private", "sh", "-ec", f"{script}\nexec {last}"]
+    return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def _unified():
+    """As it is mounted already: its options are those of all its mounts."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return UNIFIED.format(options=next((row[3] for row in rows if row[2] == "cgroup2"), "rw"))
+
+
+def test_on_cgroup_v2_a_program_does_it(tree_t):
+    done = _elsewhere(_unified(), COMMAND, "run", *OPTIONS, tree_t, "/bin/sh", "-c", SCRIPT)
+    assert (done.returncode, done.stdout.split()) == (0, ["null", "zero"]), done
+
+
+def test_without_cgroups_it_does_not_start(tree_t):
+    done = _elsewhere("umount -R -l /sys/fs/cgroup", COMMAND, "run", *OPTIONS, tree_t, "/bin/true")
+    assert done.returncode == 125
+    said = done.stderr.splitlines()
+    assert said[0].startswith("minibox: --cap-add MKNOD: the devices controller is not available: ")
+    assert said[-1].startswith("  doctor: cgroups: no: ")
+
+
+def test_what_is_brought_in_is_held_as_well(cli, tree_t, tmp_path):
+    root = ("--root", tmp_path / "state")
+    cli(*root, "run", "-d", "--name", "a", *OPTIONS, tree_t, "/bin/sleep", "1000", check=True)
+    try:
+        done = cli(*root, "exec", "a", "/bin/sh", "-c", SCRIPT)
+        assert done.stdout.split() == [b"null", b"zero"], done
+    finally:
+        cli(*root, "rm", "-f", "a", check=True)
