@@ -46,7 +46,8 @@ check: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.c csrc/*.h benchmarks/*.c
+	$(BIN)/clang-format --dry-run --Werror csrc/*.c csrc/*.h benchmarks/*.c \
+		tests/escape/*.[ch] tests/escape/preload/*.c
 	$(MAKE) lint-c
 
 # The C code as the compiler's analyser, a linter and the other architecture see it.
