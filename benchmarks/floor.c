@@ -193,6 +193,10 @@ static void mount_dev(int tree) {
         must(name, mknodat(dev, name, S_IFREG | 0666, 0));
         must(name, syscall(SYS_mount, nodes[i], name, NULL, MS_BIND, NULL));
     }
+    struct mount_attr fixed = {.attr_set = MOUNT_ATTR_RDONLY};
+    struct mount_attr loose = {.attr_clr = MOUNT_ATTR_RDONLY};
+    MUST(syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH | AT_RECURSIVE, &fixed, sizeof fixed));
+    MUST(syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH, &loose, sizeof loose));
     for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
         must(links[i][1], symlinkat(links[i][0], dev, links[i][1]));
     }

@@ -189,18 +189,19 @@ def build(
 
 def cgroup(options: Options) -> Cgroup | None:
     """What is asked for of the container's cgroup; None when nothing is. SpecError."""
-    devices = _devices(options) if options.get("cap_add") else ""
-    if not devices and all(options.get(word) is None for word in LIMITS):
+    kinds, joined = _namespaces(options)
+    devices, ends = _devices(options, kinds, joined), "pid" not in kinds
+    if not devices and not ends and all(options.get(word) is None for word in LIMITS):
         return None
     from minibox import limits
 
-    return limits.asked(options, os.sysconf("SC_NPROCESSORS_ONLN")).replace(devices=devices)
+    found = limits.asked(options, os.sysconf("SC_NPROCESSORS_ONLN"))
+    return found.replace(devices=devices, ends=ends)
 
 
-def _devices(options: Options) -> str:
+def _devices(options: Options, kinds: tuple[str, ...], joined: tuple[Join, ...]) -> str:
     """For whose sake the nodes that it may open are limited: the host's root that can make some, or
     lift the nodev of a mount."""
-    kinds, joined = _namespaces(options)
     if "user" in kinds or any(join.kind == "user" for join in joined):
         return ""
     kept = [name for name in _capabilities(options) if name in ("MKNOD", "SYS_ADMIN")]

@@ -221,12 +221,14 @@ class Limits(Record):
 class Cgroup(Record):
     """A cgroup of its own, into which it is put while it waits at its first gate. parent: a path in
     each hierarchy below which it is, "" for the usual place. manager: cgroupfs or systemd. devices:
-    the option for whose sake it may open the usual nodes only, "": there is none."""
+    the option for whose sake it may open the usual nodes only, "": there is none. ends: nothing
+    else is sure to end what the command leaves behind."""
 
     limits: Limits = Limits()
     parent: str = ""
     manager: str = "cgroupfs"
     devices: str = ""
+    ends: bool = False
 
 
 class TimeOffsets(Record):

@@ -176,6 +176,13 @@ def dev(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     for node in NODES:
         yield sc.mknodat(DEV, node, sc.S_IFREG | 0o666, why="to mount the host's node upon")
         yield sc.mount(b"/dev/" + node, node, None, sc.MS_BIND, why="the host's node")
+    # A node is written to all the same; but its mode and owner are those of the host's, which a
+    # container's root that is the host's could change. The tmpfs itself stays writable.
+    fixed = sc.mount_attr(sc.MOUNT_ATTR_RDONLY)
+    flags = sc.AT_EMPTY_PATH | sc.AT_RECURSIVE
+    yield sc.mount_setattr(DEV, b"", flags, fixed, why="nobody changes the host's nodes")
+    loose = sc.mount_attr(clear=sc.MOUNT_ATTR_RDONLY)
+    yield sc.mount_setattr(DEV, b"", sc.AT_EMPTY_PATH, loose, why="what is ours can be written")
     for name, target in LINKS:
         yield sc.symlinkat(target, DEV, name, why="as everywhere")
     yield sc.mkdirat(DEV, b"pts", 0o755, why="terminals of its own")

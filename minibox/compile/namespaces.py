@@ -57,11 +57,12 @@ def is_staged(spec: Spec, host: Host) -> bool:
     """Does the plan run in minibox-init, whose memory and executable are not Python's?
 
     Where a namespace is joined, a peer may be there already and look into the child. Where the
-    container's root could write to the interpreter's file (it is the host's root, or the caller
-    itself), an entrypoint /proc/self/exe must find something else. And an init or a monitor is a
-    process, and an oom_score_adj that of all who share the memory.
+    container's root could write to the interpreter's file (it is the host's root, the caller
+    itself, or of ids that were asked for by number), an entrypoint /proc/self/exe must find
+    something else. And an init or a monitor is a process, and an oom_score_adj that of all who
+    share the memory.
     """
-    unprivileged_ids = spec.makes("user") and host.privileged
+    unprivileged_ids = spec.makes("user") and spec.is_leased and host.privileged
     needs_memory = spec.has_init or spec.oom_score_adj is not None
     return bool(spec.joined or spec.monitor) or needs_memory or not unprivileged_ids
 

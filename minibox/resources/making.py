@@ -61,6 +61,9 @@ def make(name: str, asked: Asked, *, kept: bool = False) -> Cgroup:
         for tree, controllers in _chosen(trees, needed, kept or bool(asked.parent)):
             _make_in(made, tree, controllers, needed, name, asked.parent)
         made.need(needed)
+        for tree in trees if asked.ends else ():
+            if not made.parts:  # any one will do
+                _make_in(made, tree, (), needed, name, asked.parent)
         if asked.devices:
             _restrict_devices(made, asked.devices)
         if asked.parent and not made.parts:

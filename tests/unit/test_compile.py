@@ -24,7 +24,7 @@ ENV = (b"PATH=/usr/bin:/bin",)
 
 def spec(**changes):
     given = {"args": (b"sh",), "root": s.Root(b"/srv/rootfs"), "env": ENV,
-             "uid_mappings": IDS, "gid_mappings": IDS, "seccomp": s.Filter(bytes(8 * 312))}  # fmt: skip
+             "uid_mappings": IDS, "gid_mappings": IDS, "is_leased": True, "seccomp": s.Filter(bytes(8 * 312))}  # fmt: skip
     return s.Spec(**{**given, **changes})
 
 
