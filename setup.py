@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pyproject.toml cannot say: the abi3 tag, the static binaries and the bundled text files."""
+"""What pyproject.toml cannot say: the abi3 tag, the static binaries, the bundled text files and the
+default filters."""
 
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from distutils.command.build_scripts import build_scripts
 from pathlib import Path
@@ -28,16 +30,13 @@ def link_static(command: Any, target: Path, *sources: str) -> None:
     command.spawn([*compiler, *STATIC_FLAGS, "-s", "-o", str(target), *sources])
 
 
-def write_filters(directory: Path) -> None:
-    """The default filter of each machine, so that a start makes none. They are data: whoever builds
-    the package need not be such a machine."""
-    from minibox.seccomp import calls, default, filters, program
-    from minibox.spec import DEFAULT_CAPABILITIES
-
-    for machine, abis in calls.MACHINES.items():
-        name = Path(filters.ready_path(machine)).name
-        profile = default.profile(DEFAULT_CAPABILITIES, abis)
-        (directory / name).write_bytes(program.assemble(profile))
+def write_filters(package: Path) -> None:
+    """The default filters, so that a start makes none: by the package just built, in a process of
+    its own, since the door to libseccomp is made by the build. Where there is no libseccomp, the
+    package carries none."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from minibox.seccomp import filters; "
+    words = [sys.executable, "-B", "-c", code + "filters.write()", str(package.parent.resolve())]
+    subprocess.run(words, check=True)
 
 
 class BuildScripts(build_scripts):
@@ -54,16 +53,15 @@ class BuildExt(build_ext):
         super().run()
         package = ROOT / "minibox" if self.inplace else Path(self.build_lib) / "minibox"
         link_static(self, package / "minibox-init", *INIT)
-        write_filters(package / "seccomp")
         if not self.inplace:
+            write_filters(package)
             shutil.copytree(
                 ROOT / "rootfs" / "etc", package / "skeleton" / "etc", dirs_exist_ok=True
             )
 
 
-sys.path.insert(0, str(ROOT))
 setup(
-    cffi_modules=["csrc/build_core.py:ffi"],
+    cffi_modules=["csrc/build_core.py:ffi", "csrc/build_seccomp.py:ffi"],
     scripts=["csrc/start.c"],  # only says that there is one: BuildScripts builds it
     cmdclass={"build_ext": BuildExt, "build_scripts": BuildScripts},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},

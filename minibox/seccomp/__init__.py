@@ -2,12 +2,11 @@
 """Which system calls a container may make (seccomp(2)).
 
     text ──profile.read──┐
-    capabilities ────────┴─> Profile ──program.assemble──> struct sock_filter[] ──> spec.Filter
-             └─default.profile─┘        (first match)         (a tree of numbers)
+    capabilities ────────┴─> Profile ──library.program──> struct sock_filter[] ──> spec.Filter
+             └─default.profile─┘        libseccomp, and program.prologue before it
 
-A profile is docker's or OCI's JSON, or the default one (default.py). What comes out is the kernel's
-own program, made without libseccomp: that knows the calls of its own release only, cannot keep
-i386's socketcall away from a rule about socket, and makes programs four times as long.
+A profile is docker's or OCI's JSON, or the default one (default.py). libseccomp makes the filter;
+it is opened by name, and only by a start whose filter is not made yet (filters.py, cache.py).
 """
 
 from __future__ import annotations

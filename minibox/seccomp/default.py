@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The default profile: what a container's programs need, less what reaches beyond the container.
 
-It keeps away what docker's default profile keeps away. What is in no table here gives ENOSYS, as
-in a kernel that lacks it, so that programs use what came before; what is known and refused gives
-EPERM. Pure data, but for the few lines that put it together.
+It keeps away what docker's default profile keeps away: that gives EPERM. What is newer than all
+that is named here and known to libseccomp gives ENOSYS, as in a kernel that lacks it, so that
+programs use what came before. Pure data, but for the few lines that put it together.
 """
 
 from __future__ import annotations
 
-from minibox.seccomp.program import ALLOW, EAFNOSUPPORT, ENOSYS, EPERM, Profile, Rule, low
+from minibox.seccomp.rules import ALLOW, EAFNOSUPPORT, ENOSYS, EPERM, Profile, Rule, low
 
 ALLOWED = """
 _llseek _newselect accept accept4 access adjtimex alarm arch_prctl arm_fadvise64_64
@@ -86,23 +86,36 @@ pciconfig_iobase pciconfig_read pciconfig_write
 """
 CLONE_NEW = 0x7E020000  # NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 AF_ALG, AF_VSOCK = 38, 40
+# All families below 64 but these two, as (bits, mask); the kernel's last one is 45.
+FAMILIES = (
+    (0, 0xFFFFFFE0),  # 0 to 31
+    (1, 0xFFFFFFC1),  # all that are odd
+    (32, 0xFFFFFFFD),  # 32, 34
+    (36, 0xFFFFFFF7),  # 36, 44
+    (42, 0xFFFFFFFB),  # 42, 46
+    (48, 0xFFFFFFF0),  # 48 to 63
+)
 # PER_LINUX, PER_LINUX32, the same with UNAME26, and the question.
 PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 
-LET, NOT_PERMITTED, MISSING = (Rule(ALLOW),), (Rule(EPERM),), (Rule(ENOSYS),)
+LET = (Rule(ALLOW),)
+# libseccomp knows no order: rules about one call's arguments must not contradict each other, and
+# one without conditions drives out all others.
 BY_ARGUMENT = {
     # clone3's flags lie in memory, where no filter looks: without it libraries call clone.
-    "clone": (Rule(ALLOW, (low(0, 0, CLONE_NEW),)), Rule(EPERM)),
-    "clone3": MISSING,
+    "clone": (Rule(ALLOW, (low(0, 0, CLONE_NEW),)),),
+    "clone3": (Rule(ENOSYS),),
     # vsock reaches the hypervisor from any network namespace, AF_ALG the kernel's cryptography.
-    "socket": (
-        Rule(EAFNOSUPPORT, (low(0, AF_ALG),)),
-        Rule(EAFNOSUPPORT, (low(0, AF_VSOCK),)),
-        Rule(ALLOW),
-    ),
-    # i386 hides socket's arguments behind a pointer; there is a socket of its own since Linux 4.3.
-    "socketcall": MISSING,
-    "personality": (*[Rule(ALLOW, (low(0, value),)) for value in PERSONALITIES], Rule(EPERM)),
+    "socket": tuple([Rule(ALLOW, (low(0, bits, mask),)) for bits, mask in FAMILIES]),
+    # i386 hides socket's arguments behind a pointer, and libseccomp would let all of them pass;
+    # there is a socket of its own since Linux 4.3.
+    "socketcall": (Rule(ENOSYS),),
+    "personality": tuple([Rule(ALLOW, (low(0, value),)) for value in PERSONALITIES]),
+}
+# What a kernel without them says. Not to 32-bit programs, which get EPERM: the same rule would be
+# about i386's socketcall, too, where libseccomp lets the arguments go and sees a contradiction.
+OWN = {
+    "socket": tuple([Rule(EAFNOSUPPORT, (low(0, family),)) for family in (AF_ALG, AF_VSOCK)]),
 }
 
 
@@ -111,6 +124,6 @@ def profile(capabilities: tuple[str, ...], abis: tuple[str, ...]) -> Profile:
     guarded = [name for names in BY_CAPABILITY.values() for name in names.split()]
     given = [name for kept in capabilities for name in BY_CAPABILITY.get(kept, "").split()]
     rules: dict[str, tuple[Rule, ...]] = dict.fromkeys(ALLOWED.split(), LET)
-    rules |= dict.fromkeys((*guarded, *REFUSED.split()), NOT_PERMITTED)
+    rules |= dict.fromkeys((*guarded, *REFUSED.split()), ())
     rules |= BY_ARGUMENT | dict.fromkeys(given, LET)
-    return Profile(ENOSYS, rules, abis)
+    return Profile(EPERM, rules, abis, OWN)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The choice of a filter, and the ones that are at hand.
 
-The default filter of the default capabilities is made when the package is built and lies in it; all
-others are made when they are asked for, which takes a few milliseconds and leaves nothing behind.
+The default filter of the default capabilities is made when the package is built and lies in it, so
+that the common start reads one file and asks for no library. Others are made when they are asked
+for, and kept (cache.py).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import os
 from minibox.errors import SpecError, Unsupported
 from minibox.spec import DEFAULT_CAPABILITIES, Filter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minibox.seccomp.rules import Profile
+
 OPTION = "--security-opt seccomp"
 LIMIT = 1 << 20
 MOST = 64
-INSTRUCTION, LONGEST = 8, 4096  # struct sock_filter, BPF_MAXINSNS (include/uapi/linux/filter.h)
 
 _known: dict[tuple[str, tuple[str, ...]], Filter] = {}
 
@@ -24,7 +28,7 @@ def choose(text: str | None, capabilities: tuple[str, ...]) -> Filter | None:
     """The filter of a container that keeps these capabilities (names without CAP_), None for none.
 
     text: None or "default", "unconfined", the path of a profile, or its JSON, which begins with
-    "{". SpecError; Unsupported on a machine whose calls are not known.
+    "{". SpecError; Unsupported on a machine whose calls are not known, and without libseccomp.
     """
     if text == "unconfined":
         return None
@@ -59,8 +63,24 @@ def frozen(text: str) -> str:
 
 
 def ready_path(machine: str) -> str:
-    """Where the filter lies that was made when the package was built. setup.py puts it there."""
+    """Where the filter lies that was made when the package was built."""
     return os.path.join(os.path.dirname(__file__), f"default-{machine}.bpf")
+
+
+def write() -> None:
+    """Make the filters that the package carries, of each machine: they are data, and whoever builds
+    it need not be such a machine. Without libseccomp none are made."""
+    from minibox.seccomp import default, library
+    from minibox.seccomp.rules import MACHINES
+
+    for machine, abis in MACHINES.items():
+        try:
+            program = library.program(default.profile(DEFAULT_CAPABILITIES, abis))
+        except Unsupported as error:
+            print(f"minibox: the package carries no filter: {str(error).splitlines()[0]}")
+            return
+        with open(ready_path(machine), "wb") as file:
+            file.write(program)
 
 
 def _ready(capabilities: tuple[str, ...]) -> Filter | None:
@@ -75,10 +95,11 @@ def _ready(capabilities: tuple[str, ...]) -> Filter | None:
 
 
 def _make(text: str, capabilities: tuple[str, ...]) -> Filter:
-    from minibox.seccomp import calls, default, program
+    from minibox.seccomp import cache, library
+    from minibox.seccomp.rules import MACHINES
 
     here = os.uname()
-    abis = calls.MACHINES.get(here.machine)
+    abis = MACHINES.get(here.machine)
     if abis is None:
         raise Unsupported(
             f"seccomp: the system calls of {here.machine} are not known\n"
@@ -86,13 +107,29 @@ def _make(text: str, capabilities: tuple[str, ...]) -> Filter:
             "seccomp",
         )
     if text == "default":
+        from minibox.seccomp import default
+
         chosen, name = default.profile(capabilities, abis), "default"
     else:
         from minibox.seccomp import profile
 
         chosen, name = profile.read(text, capabilities, abis, here.release), "profile"
-    code = program.assemble(chosen)
-    if len(code) > LONGEST * INSTRUCTION:
-        length = len(code) // INSTRUCTION
-        raise SpecError(OPTION, f"{length} instructions, of which the kernel takes {LONGEST}")
+    code = cache.kept(_called(chosen, here.release), lambda: library.program(chosen))
+    if len(code) > cache.LONGEST * cache.INSTRUCTION:
+        length = len(code) // cache.INSTRUCTION
+        raise SpecError(OPTION, f"{length} instructions, of which the kernel takes {cache.LONGEST}")
     return Filter(code, chosen.flags, name)
+
+
+def _called(profile: Profile, release: str) -> str:
+    """What a filter's file is called: all that decides what is in it. libseccomp asks the kernel
+    which actions it has."""
+    from hashlib import sha256
+
+    from minibox.seccomp import library, program
+
+    digest = sha256(repr((profile, library.version(), release)).encode())
+    for module in (library, program):
+        with open(module.__file__ or "", "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()

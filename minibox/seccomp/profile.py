@@ -4,15 +4,14 @@
 OCI: runtime-spec, config-linux.md, "Seccomp". docker: archMap, and rules that hold for some
 capabilities, architectures or kernels (includes, excludes). podman: errno names. Pure.
 
-Where several rules fit one call, the strictest action counts, as between several filters of one
-process (seccomp(2)); a rule that says what the default says says nothing.
+The rules go to libseccomp in the profile's order, as with other runtimes. A rule that says what the
+default says is left out: libseccomp takes none.
 """
 
 from __future__ import annotations
 
 from minibox.errors import SpecError, Unsupported
-from minibox.seccomp import calls
-from minibox.seccomp import program as p
+from minibox.seccomp import rules as p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
     Data = dict[str, Any]
 
 LIMIT = 1 << 20
-MAX_ERRNO = 4095
-MOST_RULES = 4096  # each takes an instruction at least, and the kernel takes so many
+MAX_ERRNO = 4094  # libseccomp's; the kernel's is one more
+MOST_CONDITIONS = 1024  # libseccomp takes a second for so many, and 20 for twice as many
 MOST_ARGUMENT = (1 << 64) - 1
-# From the strictest on.
 ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": p.KILL_PROCESS,
     "SCMP_ACT_KILL_THREAD": p.KILL_THREAD,
@@ -35,9 +33,7 @@ ACTIONS = {
     "SCMP_ACT_LOG": p.LOG,
     "SCMP_ACT_ALLOW": p.ALLOW,
 }
-STRICTNESS = list(dict.fromkeys(ACTIONS.values()))
 WITH_NUMBER = (p.ERRNO, p.TRACE)
-PERMITTING = (p.TRACE, p.LOG, p.ALLOW)
 # TSYNC is about other threads, and a container's first process has none yet.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,
@@ -68,7 +64,7 @@ def read(
     text: str, capabilities: tuple[str, ...], abis: tuple[str, ...], release: str
 ) -> p.Profile:
     """The profile for a container that keeps `capabilities`, on a machine whose calls are those of
-    `abis` (of calls.MACHINES), with the kernel `release`. SpecError, Unsupported."""
+    `abis` (of rules.MACHINES), with the kernel `release`. SpecError, Unsupported."""
     data = _load(text)
     _known(data, "seccomp", TOP)
     default = _action(data, "seccomp", "defaultAction", ("defaultErrnoRet", "defaultErrno"))
@@ -78,14 +74,10 @@ def read(
     found: dict[str, list[p.Rule]] = {}
     for k, entry in enumerate(_list(data, "seccomp", "syscalls")):
         _add(found, entry, f"seccomp.syscalls[{k}]", context, default)
-    _multiplex(found)
-    return p.Profile(
-        default,
-        {name: _ordered(rules) for name, rules in found.items()},
-        _abis(data, abis),
-        None if _kind(default) in PERMITTING else p.ENOSYS,
-        _flags(data),
-    )
+    calls = {name: tuple(dict.fromkeys(rules)) for name, rules in found.items()}
+    for name, rules in calls.items():
+        _nothing_is_lost(name, rules)
+    return p.Profile(default, calls, _abis(data, abis), flags=_flags(data))
 
 
 # Plain data: its shape is checked before its sense.
@@ -168,7 +160,6 @@ class _Context:
         self.capabilities = capabilities
         self.architecture = architecture
         self.release = release
-        self.known = calls.names() | calls.ELSEWHERE | set(calls.SOCKETCALL)
         self.count = 0
 
 
@@ -219,13 +210,10 @@ def _add(
     if not _applies(data, path, context):
         return
     given = [] if action == default else _rules(action, conditions)
-    context.count += len(names) * len(given) if conditions else 0
-    if context.count > MOST_RULES:
-        raise SpecError(path, f"more than {MOST_RULES} rules about arguments")
+    context.count += len(names) * len(conditions) if given else 0
+    if context.count > MOST_CONDITIONS:
+        raise SpecError(path, f"more than {MOST_CONDITIONS} questions about arguments")
     for name in names:
-        if given and name not in context.known and _kind(default) in PERMITTING:
-            # To leave out what is asked to be allowed is safe; what is asked to be kept away, not.
-            raise Unsupported(f"{path}.names: the system call {name!r} is not known")
         found.setdefault(name, []).extend(given)
 
 
@@ -283,24 +271,13 @@ def _version(text: str, path: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def _ordered(rules: list[p.Rule]) -> tuple[p.Rule, ...]:
-    return tuple(sorted(rules, key=lambda rule: STRICTNESS.index(_kind(rule.action))))
-
-
-def _kind(action: int) -> int:
-    return action & 0xFFFF0000
-
-
-def _multiplex(found: dict[str, list[p.Rule]]) -> None:
-    """i386 has two calls whose first argument says which of many they are (ipc(2), socketcall(2));
-    what a rule asks of the arguments cannot be seen there: so it is refused, or not allowed."""
-    numbered = [("socketcall", n, name, p.WORD) for n, name in enumerate(calls.SOCKETCALL, 1)]
-    numbered += [("ipc", n, name, 0xFFFF) for name, n in calls.IPC.items()]
-    for call, number, name, mask in numbered:
-        for rule in tuple(found.get(name, ())):
-            if not rule.conditions or _kind(rule.action) not in PERMITTING:
-                which = p.low(0, number, mask)
-                found.setdefault(call, []).append(p.Rule(rule.action, (which,)))
+def _nothing_is_lost(name: str, rules: tuple[p.Rule, ...]) -> None:
+    """Of a call's rules libseccomp takes the first one without conditions alone, and says nothing.
+    SpecError where that would allow what another rule keeps away."""
+    kept = next((rule for rule in rules if not rule.conditions), None)
+    if kept and p.permits(kept.action) and not all(p.permits(rule.action) for rule in rules):
+        reason = "a rule that allows it whatever its arguments are overrides one that does not"
+        raise SpecError("seccomp.syscalls", f"{name}: {reason}")
 
 
 def _abis(data: Data, abis: tuple[str, ...]) -> tuple[str, ...]:
