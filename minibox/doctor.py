@@ -12,7 +12,7 @@ from errno import ENOSYS, EOPNOTSUPP
 
 from minibox import core, host
 from minibox import syscalls as sc
-from minibox.errors import MiniboxError
+from minibox.errors import MiniboxError, Unsupported
 from minibox.numbers import NUMBERS
 from minibox.primitive import clone
 from minibox.resources import cgroup, idmap
@@ -195,7 +195,8 @@ def _cgroups() -> Finding:
 
 def _seccomp() -> Finding:
     """seccomp(2)."""
-    from minibox.seccomp.calls import MACHINES
+    from minibox.seccomp import library
+    from minibox.seccomp.rules import MACHINES
 
     follows, machine = "containers start with --security-opt seccomp=unconfined", os.uname().machine
     actions = _text("/proc/sys/kernel/seccomp/actions_avail").split()
@@ -203,7 +204,13 @@ def _seccomp() -> Finding:
         return Finding("seccomp", NO, "not in this kernel", follows)
     if machine not in MACHINES:
         return Finding("seccomp", NO, f"the system calls of {machine} are not known", follows)
-    return Finding("seccomp", YES, ", ".join(actions))
+    try:
+        version = ".".join(map(str, library.version()))
+    except Unsupported:
+        found = f"the kernel's, without {library.NAME}"
+        follows = "no filter but the default one that minibox was built with"
+        return Finding("seccomp", PARTLY, found, follows, "install the package libseccomp2")
+    return Finding("seccomp", YES, f"libseccomp {version}; {', '.join(actions)}")
 
 
 def _landlock() -> Finding:

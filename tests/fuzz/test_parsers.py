@@ -13,7 +13,7 @@ from minibox import elf, forms
 from minibox.cli import click_app, quick, verbs
 from minibox.errors import SpecError, Unsupported
 from minibox.resources import accounts
-from minibox.seccomp import profile, program
+from minibox.seccomp import library, profile
 from minibox.spec import Join, Tmpfs, User
 from tests import bpf
 
@@ -219,7 +219,7 @@ def test_any_profile_is_a_program_or_an_error():
         for words in (data, broken):
             try:
                 found = profile.read(words, ("CHOWN",), ("x86_64", "i386"), "6.1.0")
-                code = program.assemble(found)
+                code = library.program(found)
             except (SpecError, Unsupported) as error:
                 assert "\n" not in str(error), words
                 continue

@@ -21,24 +21,7 @@ X86, ARM = ("x86_64", "i386"), ("arm64", "arm")
 ALLOW, EPERM, ENOSYS = rules.ALLOW, rules.EPERM, rules.ENOSYS
 HIGH = 1 << 32
 UNKNOWN = 1000
-WORDS = sorted(
-    {
-        *" ".join([default.ALLOWED, default.REFUSED, *default.BY_CAPABILITY.values()]).split(),
-        *default.BY_ARGUMENT,
-    }
-)
-
-
-def numbers(abi):
-    """Of the calls in the tables that this libseccomp knows. i386's own socket and so on, of which
-    it only says that socketcall has them, are the kernel's (syscall_32.tbl)."""
-    found = {name: library.number(name, abi) for name in WORDS}
-    if abi == "i386":
-        found |= {"socket": 359, "bind": 361, "semget": 393}
-    return {name: number for name, number in found.items() if (number or -1) >= 0 or number == 0}
-
-
-NUMBERS = {abi: numbers(abi) for abi in rules.AUDIT_ARCH}
+NUMBERS = {abi: bpf.numbers(abi) for abi in rules.AUDIT_ARCH}
 
 
 def read(abis=X86, capabilities=(), release="6.18.0-generic", text=None, **data):
@@ -178,7 +161,7 @@ def test_a_capability_brings_its_calls(abis):
 
 def test_every_word_of_the_tables_is_a_call():
     """Those that this libseccomp is too old for excepted, which are few and new."""
-    unknown = {name for name in WORDS if library.number(name, "x86_64") is None}
+    unknown = {name for name in bpf.WORDS if library.number(name, "x86_64") is None}
     assert unknown <= {
         *(
             "fchmodat2",
