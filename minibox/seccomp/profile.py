@@ -273,9 +273,11 @@ def _version(text: str, path: str) -> tuple[int, int]:
 
 def _nothing_is_lost(name: str, rules: tuple[p.Rule, ...]) -> None:
     """Of a call's rules libseccomp takes the first one without conditions alone, and says nothing.
-    SpecError where that would allow what another rule keeps away."""
+    Profiles in use name a call in two lists; but where what is lost looks at arguments, and would
+    have kept something away, SpecError."""
     kept = next((rule for rule in rules if not rule.conditions), None)
-    if kept and p.permits(kept.action) and not all(p.permits(rule.action) for rule in rules):
+    lost = [rule for rule in rules if rule.conditions and not p.permits(rule.action)]
+    if kept and lost and p.permits(kept.action):
         reason = "a rule that allows it whatever its arguments are overrides one that does not"
         raise SpecError("seccomp.syscalls", f"{name}: {reason}")
 
