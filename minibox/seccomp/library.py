@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from errno import EEXIST, EINVAL
 
-from minibox.errors import SpecError, Unsupported
+from minibox.errors import SetupError, SpecError, Unsupported
 from minibox.seccomp.program import prologue
 from minibox.seccomp.rules import ALL_BITS, AUDIT_ARCH, ENOSYS, permits
 
@@ -51,7 +51,7 @@ def number(name: str, abi: str) -> int | None:
 
 def program(profile: Profile) -> bytes:
     """struct sock_filter[]. SpecError; Unsupported: the library is not there, or is too old to know
-    a call that is to be kept away."""
+    a call that is to be kept away; SetupError."""
     numbers = {abi: _numbers(profile, abi) for abi in profile.abis}
     return prologue(profile, numbers) + _exported(profile)
 
@@ -152,15 +152,21 @@ def _comparison(condition: Condition) -> tuple[int, int, int, int]:
 def _export(library: Any, context: Any) -> bytes:
     """By a file in memory: a pipe may hold less than a program."""
     try:
-        fd = os.memfd_create("seccomp", MFD_CLOEXEC | MFD_NOEXEC_SEAL)
+        with open(_memfd(), "rb") as file:
+            _must("seccomp_export_bpf", library.seccomp_export_bpf(context, file.fileno()))
+            file.seek(0)
+            return file.read()
+    except OSError as error:
+        raise SetupError(error.errno or 0, "make a filter: a file in memory") from None
+
+
+def _memfd() -> int:
+    try:
+        return os.memfd_create("seccomp", MFD_CLOEXEC | MFD_NOEXEC_SEAL)
     except OSError as error:
         if error.errno != EINVAL:
             raise
-        fd = os.memfd_create("seccomp", MFD_CLOEXEC)  # before Linux 6.3
-    with open(fd, "rb") as file:
-        _must("seccomp_export_bpf", library.seccomp_export_bpf(context, fd))
-        file.seek(0)
-        return file.read()
+    return os.memfd_create("seccomp", MFD_CLOEXEC)  # before Linux 6.3
 
 
 def _must(call: str, result: int) -> None:

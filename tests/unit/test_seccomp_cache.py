@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of filters that were made before: what is trusted, and that none of it is needed."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 
 import minibox
 from minibox import seccomp
-from minibox.errors import Unsupported
-from minibox.seccomp import cache, filters, library
+from minibox.errors import SetupError, Unsupported
+from minibox.seccomp import cache, default, filters, library
 from minibox.spec import DEFAULT_CAPABILITIES
 
 PROGRAM = bytes(range(16))
@@ -191,6 +192,30 @@ def test_a_filter_is_made_once(home, made, monkeypatch):
 def missing(monkeypatch):
     monkeypatch.setattr(library, "NAME", "libseccomp.so.none")
     monkeypatch.setattr(library, "_library", None)
+
+
+def test_no_file_in_memory(home, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EMFILE, "x")
+
+    monkeypatch.setattr(os, "memfd_create", fail)
+    with pytest.raises(SetupError, match="make a filter"):
+        choose(monkeypatch)
+
+
+def test_a_kernel_that_seals_no_memfd(monkeypatch):
+    create, flags = os.memfd_create, []
+
+    def old(name, given):
+        flags.append(given)
+        if given & library.MFD_NOEXEC_SEAL:
+            raise OSError(errno.EINVAL, "x")
+        return create(name, given)
+
+    made = library.program(default.profile((), ("x86_64",)))
+    monkeypatch.setattr(os, "memfd_create", old)
+    assert library.program(default.profile((), ("x86_64",))) == made
+    assert len(flags) == 2
 
 
 def test_without_the_library(missing, monkeypatch):
