@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Filters that were made before, in files of the user's own.
 
-A first start with other capabilities spends 19 ms on its filter, one that finds it here 6 ms, most of
-that on modules (libseccomp takes 12 ms for one as long as the default's, and 1 ms to be opened).
+A first start with other capabilities spends 19 ms on its filter, one that finds it here 6 ms, most
+of that on modules: libseccomp takes 12 ms for one as long as the default's, and 1 ms to be opened.
 Without a place for them, or with one that others could write to, filters are made each time: no
 error is a cache's.
 """
