@@ -67,8 +67,7 @@ def _open() -> tuple[Any, Any]:
         except OSError:
             raise Unsupported(
                 f"seccomp: {NAME} is not there, which makes filters\n"
-                "  hint: install the package libseccomp2; --security-opt seccomp=unconfined goes "
-                "without a filter",
+                "  hint: --security-opt seccomp=unconfined goes without a filter",
                 "seccomp",
             ) from None
     return ffi, _library
