@@ -190,7 +190,8 @@ def build(
 def cgroup(options: Options) -> Cgroup | None:
     """What is asked for of the container's cgroup; None when nothing is. SpecError."""
     kinds, joined = _namespaces(options)
-    devices, ends = _devices(options, kinds, joined), "pid" not in kinds
+    ends = not {"pid"} & {*kinds, *[join.kind for join in joined]}  # nothing but it would
+    devices = _devices(options, kinds, joined)
     if not devices and not ends and all(options.get(word) is None for word in LIMITS):
         return None
     from minibox import limits

@@ -128,7 +128,7 @@ def _normal(values):
 def test_the_quick_parser_and_click_agree(capsys):
     rng = random.Random("minibox command lines")
     agreed = 0
-    for _ in range(2500):
+    for _ in range(4000):
         words = [rng.choice(WORDS) for _ in range(rng.randrange(8))]
         values = quick.parse(RUN, words)
         slow = by_click(words)
@@ -146,7 +146,7 @@ def test_whatever_click_accepts_the_quick_parser_accepts():
     rng = random.Random("minibox plain command lines")
     whole = [word for word in WORDS if word not in ("--vol", "--nosuch", "--help")]
     accepted = 0
-    for _ in range(2500):
+    for _ in range(4000):
         words = [rng.choice(whole) for _ in range(rng.randrange(8))]
         slow = by_click(words)
         if slow is not None:
