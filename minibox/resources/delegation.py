@@ -23,9 +23,8 @@ def home(tree: Hierarchy, parent: str) -> str:
     top = tree.point
     is_root = os.geteuid() == 0
     if tree.version == 2:
-        is_root = is_root and not os.path.exists(
-            f"{top}/cgroup.type"
-        )  # only the real root has none
+        # Only the real root has no type.
+        is_root = is_root and not os.path.exists(f"{top}/cgroup.type")
     if parent:
         return f"{top}/{parent}"
     if is_root:

@@ -117,7 +117,11 @@ def _take(path: str, is_kept: bool) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return remove(path) if not is_kept or not _is_populated(path) else False
+        if is_kept and _is_populated(path):
+            return False
+        # Another one of that name may be there by now, which is not what we have locked.
+        is_same = os.fstat(fd).st_ino == os.stat(path).st_ino
+        return is_same and (_rmdir_all(path) or (not is_kept and remove(path)))
     except OSError:
         return False
     finally:
