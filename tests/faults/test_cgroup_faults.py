@@ -25,6 +25,7 @@ PIDS = Path(cgroups.TOP if cgroups.IS_V2 else f"{cgroups.TOP}/pids") / "minibox"
 def steps(command, tmp_path, rootfs):
     """The calls from the first mkdir of a cgroup on to the last process put into one, as (call,
     which occurrence), without those that only look."""
+    command.run(*WORDS, rootfs, "/bin/true")  # what Python keeps of modules is there after this
     lines = command.trace(tmp_path / "trace", *WORDS, rootfs, "/bin/true")
     last = max(k for k, line in enumerate(lines) if "cgroup.procs" in line) + 1
     start = next(line for line in lines if line.startswith('mkdir("/sys/fs/cgroup'))
