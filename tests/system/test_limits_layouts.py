@@ -46,8 +46,11 @@ def _done(done):
 
 
 def _refused(done):
+    """What is said; without the line of doctor's that may follow."""
     assert (done.returncode, done.stdout) == (125, b""), done
-    return done.stderr.decode().removesuffix("\n")
+    first, *others = done.stderr.decode().splitlines()
+    assert [line for line in others if not line.startswith("  doctor: cgroups: ")] == []
+    return first
 
 
 LAYOUTS = {"gone": GONE, "read only": READ_ONLY, "no memory": MEMORY_MISSING, "v2": V2}
