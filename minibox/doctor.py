@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from errno import ENOSYS, EOPNOTSUPP
 
-from minibox import core, host
+from minibox import core, host, restrictions
 from minibox import syscalls as sc
 from minibox.errors import MiniboxError, Unsupported
 from minibox.numbers import NUMBERS
@@ -254,13 +254,20 @@ def _pasta() -> Finding:
 
 def _modules() -> Finding:
     """The kernel's other guards."""
-    there = []
-    if _text("/sys/module/apparmor/parameters/enabled").strip() == "Y":
-        there.append("AppArmor")
+    there, mend = [], ""
+    if restrictions.has_apparmor():
+        is_loaded = restrictions.is_loaded(restrictions.APPARMOR)
+        there.append(
+            f"AppArmor, profile {restrictions.APPARMOR} {'' if is_loaded else 'not '}loaded"
+        )
+        mend = "" if is_loaded else f"apparmor_parser -r {os.path.dirname(__file__)}/apparmor"
     if os.path.exists("/sys/fs/selinux/enforce"):
         enforces = _text("/sys/fs/selinux/enforce").strip() == "1"
         there.append(f"SELinux{'' if enforces else ', permissive'}")
-    return Finding("security modules", YES if there else NO, ", ".join(there) or "neither is on")
+    found = ", ".join(there) or "neither AppArmor nor SELinux is on"
+    state = NO if not there else PARTLY if mend else YES
+    follows = "containers have no label of their own" if state != YES else ""
+    return Finding("security modules", state, found, follows, mend)
 
 
 def _core_dumps() -> Finding:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from minibox.request import Options
 
+APPARMOR = "minibox-default"  # the file minibox/apparmor
 LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 
 
@@ -31,6 +32,7 @@ def build(options: Options, capabilities: tuple[str, ...]) -> dict[str, Any]:
     if not is_strict and (filter_ or landlock):
         reason = "no-new-privileges=false: a filter needs them; also seccomp=unconfined?"
         raise SpecError("--security-opt", reason)
+    label = words.get("label", "disable")
     masked, readonly = _paths(words)
     return {
         "rlimits": forms.ulimits(list(options.get("ulimit") or ())),
@@ -38,8 +40,8 @@ def build(options: Options, capabilities: tuple[str, ...]) -> dict[str, Any]:
         "no_new_privileges": is_strict,
         "seccomp": filter_,
         "landlock": landlock,
-        "apparmor": _label(words, "apparmor", "unconfined"),
-        "selinux": _label(words, "label", "disable"),
+        "apparmor": _apparmor(words.get("apparmor")),
+        "selinux": b"" if label == "disable" else os.fsencode(label),
         "masked_paths": masked,
         "readonly_paths": readonly,
     }
@@ -53,9 +55,29 @@ def freeze(options: Options) -> list[str]:
     return [f"{word}={value}" for word, value in words.items()]
 
 
-def _label(words: dict[str, str], word: str, nothing: str) -> bytes:
-    text = words.get(word, nothing)
-    return b"" if text == nothing else os.fsencode(text)
+def _apparmor(text: str | None) -> bytes:
+    """The profile that is asked for, or minibox's own where it is loaded."""
+    if text is None:
+        return APPARMOR.encode() if has_apparmor() and is_loaded(APPARMOR) else b""
+    return b"" if text == "unconfined" else os.fsencode(text)
+
+
+def has_apparmor() -> bool:
+    """Does this kernel run AppArmor?"""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False
+
+
+def is_loaded(profile: str) -> bool:
+    """Does AppArmor know this profile? (In its directory each has a number behind the name.)"""
+    try:
+        names = os.listdir("/sys/kernel/security/apparmor/policy/profiles")
+    except OSError:
+        return False
+    return any(name.rpartition(".")[0] == profile for name in names)
 
 
 def _paths(words: dict[str, str]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import minibox
+from minibox import restrictions
 from minibox.spec import MASKED_DIRECTORIES, MASKED_FILES
 
 USERNS = ["auto", "host"]
@@ -274,5 +276,43 @@ def test_a_kept_containers_next_process_is_kept_from_the_same(cli, rootfs, tmp_p
         done = cli(*root, "exec", "a", "/bin/sh", "-c", script)
         assert done.stdout.split() == [b"77", b"Seccomp:", b"0", b"99"]
         assert b"Permission denied" in done.stderr
+    finally:
+        cli(*root, "rm", "-f", "a", check=True)
+
+
+@pytest.fixture
+def profile():
+    """minibox's AppArmor profile, loaded for a test."""
+    if not restrictions.has_apparmor() or not shutil.which("apparmor_parser"):
+        pytest.skip("this kernel has no AppArmor, or its parser is missing")
+    path = Path(restrictions.__file__).with_name("apparmor")
+    was_loaded = restrictions.is_loaded(restrictions.APPARMOR)
+    subprocess.run(["apparmor_parser", "-r", path], check=True)
+    yield restrictions.APPARMOR
+    if not was_loaded:
+        subprocess.run(["apparmor_parser", "-R", path], check=True)
+
+
+@pytest.mark.parametrize("options", [*MODES, ("--init",), ("--net", "host")])
+def test_apparmor_confines_where_the_profile_is_loaded(profile, inside, options):
+    assert inside("cat /proc/self/attr/current", *options) == f"{profile} (enforce)"
+    script = "echo > /dev/null; ls / >/dev/null; sleep 1000 & kill $!; echo ok"
+    assert inside(script, *options) == "ok"
+
+
+def test_apparmor_holds_back_what_nothing_else_does(profile, inside):
+    options = ("--userns", "host", *words("unmask=ALL"))
+    script = "(: < /proc/kcore || cat /proc/kcore) 2>&1 | head -c 200; echo x 2>&1 > /proc/sys/vm/swappiness || true"
+    assert "Permission denied" in inside(f"exec 2>&1; {script}", *options)
+
+
+def test_apparmor_is_an_option(profile, inside, cli, rootfs, tmp_path):
+    assert inside("cat /proc/self/attr/current", *words("apparmor=unconfined")) == "unconfined"
+    assert "(enforce)" in inside("cat /proc/self/attr/current", *words(f"apparmor={profile}"))
+    root = ("--root", tmp_path)
+    cli(*root, "run", "-d", "--name", "a", rootfs, "/bin/sleep", "1000", check=True)
+    try:
+        done = cli(*root, "exec", "a", "/bin/cat", "/proc/self/attr/current")
+        assert done.stdout.decode().strip() == f"{profile} (enforce)"
     finally:
         cli(*root, "rm", "-f", "a", check=True)
