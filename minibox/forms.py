@@ -179,7 +179,8 @@ def signal(option: str, text: str) -> int:
         return SIGNALS.index(name) + 1
     start, plus, rest = name.partition("+")
     if start == "RTMIN":
-        name = str(34 + int(rest)) if rest.isdigit() and len(rest) < 3 else "" if plus else "34"
+        is_number = rest.isascii() and rest.isdigit() and len(rest) < 3
+        name = str(34 + int(rest)) if is_number else "" if plus else "34"
     if name.isascii() and name.isdigit() and 1 <= int(name[:9]) <= LAST_SIGNAL:
         return int(name)
     raise SpecError(option, f"{text!r} is no signal")

@@ -97,3 +97,9 @@ def test_no_integer(text):
 
 def test_integer():
     assert [forms.seconds("-", text) for text in ("5", "-5", "+5")] == [5, -5, 5]
+
+
+@pytest.mark.parametrize("text", ["RTMIN+3²", "RTMIN+", "RTMIN+99", "RTMIN+-1", "²", ""])
+def test_no_signal(text):
+    with pytest.raises(SpecError):
+        forms.signal("--stop-signal", text)
