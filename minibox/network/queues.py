@@ -20,6 +20,7 @@ HANDLE = 0x10000  # 1:
 UNITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 MOST_RATE = 32 * 10**9  # a netem or tbf counts bytes a second in 32 bits
 MOST_LATENCY = 60.0
+MOST_DIGITS = 20
 QUEUED = 1000  # packets that wait for their time
 SHORT = 0.05  # s; how long a packet may wait where only the rate is limited
 LEAST_BURST = 8192  # bytes; five packets
@@ -27,7 +28,7 @@ LEAST_BURST = 8192  # bytes; five packets
 
 def asked(delay: str | None, lost: str | None, speed: str | None) -> tuple[str, bytes]:
     """The kind of the discipline and RTM_NEWQDISC for --latency, --loss and --rate, of which one is
-    there. SpecError."""
+    there; nothing for --loss 0%. SpecError."""
     latency = _latency(delay) if delay is not None else 0.0
     loss = _percent(lost) if lost is not None else 0.0
     rate = _rate(speed) if speed is not None else 0
@@ -36,6 +37,8 @@ def asked(delay: str | None, lost: str | None, speed: str | None) -> tuple[str, 
         if rate:
             words["rate"] = rate // 8
         return "netem", _message("netem", sched_netem.get_parameters(words))
+    if not rate:
+        return "", b""
     # The bucket holds what comes in a tenth of a second, so that bursts are as even as packets are.
     burst = max(LEAST_BURST, rate // 8 // 10)
     words = {"rate": rate // 8, "burst": burst, "limit": burst + int(rate / 8 * SHORT)}
@@ -63,7 +66,8 @@ def _percent(text: str) -> float:
 def _rate(text: str) -> int:
     unit = text.lstrip("0123456789.").lower()
     number = text[: len(text) - len(unit)]
-    if unit not in UNITS or not number.replace(".", "", 1).isdigit():
+    is_number = number.replace(".", "", 1).isdigit() and len(number) <= MOST_DIGITS
+    if unit not in UNITS or not is_number:
         raise SpecError("--rate", f"{text!r}: write 10mbit, or 500kbit")
     found = int(float(number) * UNITS[unit])
     if not 1000 <= found <= MOST_RATE:
