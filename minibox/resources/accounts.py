@@ -49,7 +49,7 @@ def look_up(root: bytes, text: bytes) -> tuple[User, bytes]:
     uid = _id(row[2]) if row else _id(name)
     if uid is None:
         raise SpecError("user", f"no user {name.decode(errors='replace')!r} in /etc/passwd inside")
-    home = row[5] if row and row[5].startswith(b"/") else b"/"
+    home = row[5] if row and row[5].startswith(b"/") and b"\0" not in row[5] else b"/"
     if has_group:
         return User(uid, _group(root, group)), home
     if row is None:

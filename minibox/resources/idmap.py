@@ -17,6 +17,8 @@ from minibox.spec import IDMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from minibox.forms import Userns
     from minibox.host import Host
     from minibox.spec import Spec
@@ -57,9 +59,10 @@ def choose(userns: Userns, host: Host) -> tuple[Maps, Maps]:
 
 
 def around(own: int, host_id: int, rows: list[tuple[int, int]]) -> Maps:
-    """A map in which `own` is `host_id`, and the ids of `rows` are what lies before and behind."""
+    """A map in which `own` is `host_id`, and the ids of `rows` are what lies before and behind. Of
+    rows that give the caller his own id, the rest: the kernel maps none twice."""
     found, next_ = [], 0
-    for first, count in rows:
+    for first, count in _without(host_id, rows):
         while count:
             if next_ == own:
                 next_ += 1
@@ -68,6 +71,15 @@ def around(own: int, host_id: int, rows: list[tuple[int, int]]) -> Maps:
             first, count, next_ = first + size, count - size, next_ + size
     found.append(IDMapping(own, host_id, 1))
     return tuple(sorted(found, key=lambda mapping: int(mapping.container_id)))
+
+
+def _without(id_: int, rows: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for first, count in rows:
+        if first <= id_ < first + count:
+            yield first, id_ - first
+            yield id_ + 1, first + count - id_ - 1
+        else:
+            yield first, count
 
 
 def map_ids(pid: int, plan: Plan, host: Host) -> None:
