@@ -241,7 +241,9 @@ def _frozen_join(text: str) -> str:
 
 def namespaces(options: Options) -> tuple[str, ...]:
     """The kinds that a container with these options gets anew. SpecError."""
-    return _namespaces(options)[0]
+    is_anothers = modes.nets(options)[0].startswith("container:")
+    found = _namespaces(modes.unwired(options))[0]
+    return tuple(kind for kind in found if kind != "net" or not is_anothers)
 
 
 def _given(options: Options, word: str, default: str) -> str:
