@@ -52,7 +52,7 @@ class Leases:
             if wanted is not None:
                 return self._exactly(holder, wanted)
             last = read_link(f"{self._path}/last")
-            start = int(last) if last.isdigit() else 0
+            start = int(last) if last.isdecimal() else 0
             for step in range(1, min(self._size, 1 << 20) + 1):
                 number = (start + step) % self._size
                 if number not in self._taken and self._lease(number, holder):
@@ -63,7 +63,7 @@ class Leases:
     def preview(self) -> int:
         """What take would try first."""
         last = read_link(f"{self._path}/last")
-        number = (int(last) if last.isdigit() else 0) + 1
+        number = (int(last) if last.isdecimal() else 0) + 1
         while number % self._size in self._taken:
             number += 1
         return number % self._size
@@ -128,7 +128,7 @@ class Leases:
     def all(self) -> Iterator[tuple[int, str]]:
         """Number and holder. StateError."""
         for name in listed(f"{self._path}/leases"):
-            if name.isdigit():
+            if name.isdecimal():
                 yield int(name), read_link(f"{self._path}/leases/{name}")
 
     def sweep(self) -> Iterator[int]:
@@ -144,7 +144,7 @@ def is_held(root: str, holder: str) -> bool:
     """Is the container there, running, or the process? StateError when that cannot be known."""
     pid, colon, began = holder.partition(":")
     if colon:
-        return pid.isdigit() and began.isdigit() and start_time(int(pid)) == int(began) != 0
+        return pid.isdecimal() and began.isdecimal() and start_time(int(pid)) == int(began) != 0
     if len(holder) != ID_LENGTH:
         return False
     store = Store(root)

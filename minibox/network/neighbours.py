@@ -40,7 +40,7 @@ class Neighbours:
         return f"{self._path}/{number}"
 
     def _files(self) -> list[str]:
-        return [f"{self._path}/{name}" for name in listed(self._path) if name.isdigit()]
+        return [f"{self._path}/{name}" for name in listed(self._path) if name.isdecimal()]
 
     def known(self) -> list[str]:
         """The lines about all who are there, each from its own file."""
@@ -102,7 +102,7 @@ class Neighbours:
         """The numbers of files whose lease nobody has."""
         held = set(leases)
         return [
-            int(name) for name in listed(self._path) if name.isdigit() and int(name) not in held
+            int(name) for name in listed(self._path) if name.isdecimal() and int(name) not in held
         ]
 
 

@@ -91,7 +91,7 @@ class Published:
         path = f"{self._path}/{name}"
         words, port = read_link(path).split(" "), _parse(name)
         network = self._networks.find(words[1]) if len(words) > 3 else None
-        if port and network and words[2].isdigit():
+        if port and network and words[2].isdecimal():
             whole = port.replace(port=int(words[2]))
             with firewall.Rules() as rules:
                 if rules.is_there(network.interface):
@@ -103,7 +103,7 @@ class Published:
         found = []
         for name in self._names():
             words, port = read_link(f"{self._path}/{name}").split(" "), _parse(name)
-            if port and words[0] == holder and len(words) > 2 and words[2].isdigit():
+            if port and words[0] == holder and len(words) > 2 and words[2].isdecimal():
                 found.append(port.replace(port=int(words[2])))
         return found
 
@@ -126,7 +126,7 @@ def _name(port: Port) -> str:
 def _parse(name: str) -> Port | None:
     protocol, _, rest = name.partition("-")
     number, _, host = rest.partition("-")
-    return Port(host or None, int(number), 0, protocol) if number.isdigit() else None
+    return Port(host or None, int(number), 0, protocol) if number.isdecimal() else None
 
 
 def _elements(port: Port, addresses: tuple[str, ...]) -> list[tuple[str, bytes, bytes]]:
