@@ -15,7 +15,7 @@ import stat
 import struct
 import time
 
-from minibox.errors import NoSuchContainer, StateError
+from minibox.errors import NoSuchContainer, StateError, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Damaged(StateError):
 
 
 def said(error: OSError, path: str) -> StateError:
-    return StateError(f"{path}: {error.strerror}")
+    return StateError(one_line(f"{path}: {error.strerror}"))
 
 
 # Locks.

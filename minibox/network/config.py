@@ -13,7 +13,7 @@ import os
 import time
 
 from minibox.directory import Lock, is_there, listed, put, said, slurp
-from minibox.errors import SpecError, StateError
+from minibox.errors import SpecError, StateError, one_line
 from minibox.network.subnet import Subnet
 from minibox.spec import Record
 from minibox.store import default_root, is_name, remove_tree
@@ -43,7 +43,8 @@ class Network(Record):
 
 
 def no_such(name: str) -> StateError:
-    return StateError(f"{name}: no such network\n  hint: minibox network create {name}")
+    hint = f"\n  hint: minibox network create {name}" if is_name(name) else ""
+    return StateError(one_line(f"{name}: no such network") + hint)
 
 
 class Networks:
