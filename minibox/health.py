@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 
+from minibox import records
 from minibox.directory import Damaged
 from minibox.logs import rfc3339
 from minibox.resident import NS
@@ -32,8 +33,8 @@ def last(container: Resident, state: State) -> Data:
         found = container.directory.read("health.json") or {}
     except Damaged:
         return blank
-    is_sound = all(isinstance(found.get(key), type(value)) for key, value in blank.items())
-    return found if is_sound and found["run"] == state.run else blank
+    is_sound = records.fits(found, records.HEALTH) and found["run"] == state.run
+    return found if is_sound else blank
 
 
 def note(container: Resident, state: State, began: int, exit_code: int, output: bytes) -> str:

@@ -12,7 +12,7 @@ import select
 import time
 from errno import EINVAL, ESRCH
 
-from minibox import core
+from minibox import core, records
 from minibox.directory import NO_FILE, READ, SHORT, Directory, is_there, said, slurp
 from minibox.errors import NoSuchContainer, StateError
 from minibox.resources.cgroup import Cgroup
@@ -88,7 +88,7 @@ class Resident:
             if config is None:
                 self.check_there()
                 raise self.directory.damaged("config.json", "it is not there")
-            _check(self.directory, config)
+            _check(self.directory, "config.json", config, records.CONFIG)
             self._config = config
         return self._config
 
@@ -114,7 +114,7 @@ class Resident:
         if run is None:
             self.check_there()
             return State(CREATED)
-        _check_run(self.directory, run)
+        _check(self.directory, "run.json", run, records.RUN)
         number = run["run"]
         known: dict[str, Any] = {
             "run": number,
@@ -209,9 +209,7 @@ def _end(path: str | int) -> Data | None:
         if error.errno in (*NO_FILE, EINVAL):
             return None
         raise said(error, str(path)) from None
-    names = ("exit_code", "signal", "finished")
-    is_whole = isinstance(end, dict) and all(isinstance(end.get(name), int) for name in names)
-    return end if is_whole else None
+    return end if records.fits(end, records.END) else None
 
 
 class Ending:
@@ -286,33 +284,10 @@ def has_ended(pidfd: int, timeout: float | None) -> bool:
     return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
-def _check(directory: Directory, config: Data) -> None:
-    wanted: dict[str, type] = {
-        "name": str,
-        "created": int,
-        "rootfs": str,
-        "args": list,
-        "options": dict,
-        "labels": dict,
-        "restart": dict,
-        "log": dict,
-        "remove": bool,
-        "tty": bool,
-        "interactive": bool,
-        "detach_keys": str,
-        "stop_signal": int,
-        "stop_timeout": int,
-        "timeout": float,
-    }
-    for key, kind in wanted.items():
-        if not isinstance(config.get(key), kind):
-            raise directory.damaged("config.json", f"{key} is missing or wrong")
-
-
-def _check_run(directory: Directory, run: Data) -> None:
-    for key in ("run", "pid", "start_time", "monitor", "began", "restarts"):
-        if not isinstance(run.get(key), int):
-            raise directory.damaged("run.json", f"{key} is missing or wrong")
+def _check(directory: Directory, name: str, data: Data, shape: dict[str, object]) -> None:
+    key = records.misfit(data, shape)
+    if key:
+        raise directory.damaged(name, f"{key} is missing or wrong")
 
 
 def start_time(pid: int) -> int:

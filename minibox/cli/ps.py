@@ -14,10 +14,12 @@ from minibox.resident import Resident, State
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from minibox.cli.containers import Values
 
-    Found = tuple[Resident, State]
+    Row = dict[str, Any]
+    T = TypeVar("T")
     Test = Callable[[Resident, State], bool]
 
 COLUMNS = (
@@ -37,38 +39,39 @@ def execute(values: Values) -> int:
     template = values.get("format") or ""
     if values.get("json") and template not in ("", "json"):
         raise SpecError("--format", "it contradicts --json")
-    found = select(values)
     whole = bool(values.get("no_trunc"))
+
+    def row(it: Resident, state: State) -> Row:
+        return shown.row(it, state, whole=whole)
+
     if values.get("quiet"):
-        lines = [it.id if whole else it.id[:SHORT] for it, _ in found]
+        lines = select(values, lambda it, _: it.id if whole else it.id[:SHORT])
         sys.stdout.write("".join(f"{line}\n" for line in lines))
     elif values.get("json") or template == "json":
-        containers.print_json([shown.entry(it, state) for it, state in found])
+        containers.print_json(select(values, shown.entry))
     elif template in ("", "table"):
-        print_table(found, whole)
+        print_table(select(values, row))
     else:
         from minibox.cli import template as templates
 
-        rows = [shown.row(it, state, whole=whole) for it, state in found]
-        sys.stdout.write(templates.rows(template, rows, HEADINGS))
+        sys.stdout.write(templates.rows(template, select(values, row), HEADINGS))
     return 0
 
 
-def print_table(found: list[Found], whole: bool) -> None:
+def print_table(found: list[Row]) -> None:
     is_coloured = table.is_coloured(sys.stdout)
     rows = []
-    for container, state in found:
-        row = shown.row(container, state, whole=whole)
-        colour = COLOURS.get(state.status) or ("red" if state.exit_code else "")
+    for row in found:
+        colour = COLOURS.get(row["State"]) or ("red" if row["ExitCode"] else "")
         if colour:
             row["Status"] = table.paint(row["Status"], colour, is_coloured)
         rows.append([row[field] for _, field in COLUMNS])
     sys.stdout.write(table.table([heading for heading, _ in COLUMNS], rows))
 
 
-def select(values: Values) -> list[Found]:
-    """The containers that are asked for, the newest first; one whose files are damaged is said
-    and left out."""
+def select(values: Values, show: Callable[[Resident, State], T]) -> list[T]:
+    """What is to be shown of the containers that are asked for, the newest first; one whose files
+    are damaged is said and left out."""
     tests: dict[str, list[Test]] = {}
     for text in values.get("filters") or ():
         key, test = _filter(text)
@@ -79,7 +82,7 @@ def select(values: Values) -> list[Found]:
         text.startswith(("status=", "exited=")) for text in values.get("filters") or ()
     )
     wants_all = bool(values.get("all") or last or asks_state)
-    found: list[Found] = []
+    found: list[T] = []
     for container in reversed(resident.residents(containers.store())):
         try:
             state = container.state()
@@ -88,7 +91,7 @@ def select(values: Values) -> list[Found]:
             if is_shown and all(
                 any(test(container, state) for test in alike) for alike in tests.values()
             ):
-                found.append((container, state))
+                found.append(show(container, state))
         except MiniboxError as error:
             if not _is_gone(container):
                 cli.report(error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 
-from minibox import life
+from minibox import life, records
 from minibox.directory import discard, is_there, listed, lock_in, put, said, slurp
 from minibox.errors import MiniboxError, NoSuchContainer, StateError
 from minibox.network import manage
@@ -283,10 +283,10 @@ def _read(root: str, name: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(slurp(path))
-        model.parse(found["given"])
-        if not isinstance(found["is_up"], bool):
+        if not records.fits(found, records.TOPOLOGY):
             raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError, MiniboxError):
+        model.parse(found["given"])
+    except (ValueError, RecursionError, MiniboxError):
         hint = f"\n  hint: remove it, and the containers and networks called {name}-…"
         raise StateError(f"topology {name}: {path} cannot be used{hint}") from None
     except OSError as error:
