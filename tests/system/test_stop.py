@@ -278,3 +278,13 @@ def test_who_lives_longer_than_the_timeout_is_killed_and_it_is_said(box, options
     box.do("start", "c")
     box.do("kill", "c")
     assert box.state()["Error"] == ""
+
+
+def test_who_has_anothers_network_is_stopped_and_removed_as_all_others(box):
+    box.run(name="first")
+    box.run("--net=container:first", name="c")
+    assert box.do("inspect", "-f", "{{.HostConfig.NetworkMode}}", "c") == "container:first"
+    assert box.do("stop", "-t", "1", "c") == "c"
+    assert box.status() == "exited"
+    box.run("--net=container:first", name="d")
+    assert box.do("rm", "-f", "d") == "d"
