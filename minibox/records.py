@@ -65,16 +65,18 @@ def _byte(value: object) -> bool:
 
 
 def _options(value: object) -> bool:
-    """Those of request.Options: flags, texts and lists of texts."""
+    """Those of request.Options: flags, numbers, texts and lists of texts."""
     if type(value) is not dict:
         return False
     is_plain = all(_text(key) and _option(value[key]) for key in value)
     lists = [value.get(key, []) for key in ("volumes", "env", "publish", "cap_add", "cap_drop")]
-    return is_plain and all(map(_texts, lists)) and all(":" in text for text in lists[0])
+    net = value.get("net", "")
+    is_whole = is_plain and all(map(_texts, lists)) and (_text(net) or _texts(net))
+    return is_whole and all(":" in text for text in lists[0])
 
 
 def _option(value: object) -> bool:
-    return type(value) is bool or _text(value) or _texts(value)
+    return type(value) in (bool, int, float) or _text(value) or _texts(value)
 
 
 def _address(value: object) -> bool:
@@ -124,6 +126,19 @@ PROCESS = {
     "user": list,
     "capabilities": _texts,
 }
+
+
+def _part(value: object) -> bool:
+    """A directory of a cgroup (resources/cgroup.py): one that is removed with all that is in it."""
+    if type(value) is not list or len(value) != 3:
+        return False
+    version, controllers, path = value
+    if version not in (1, 2) or not _texts(controllers) or not _text(path):
+        return False
+    parts = path.split("/")
+    return parts[0] == "" and ".." not in parts and "minibox" in "/".join(parts[-2:])
+
+
 RUN = {
     "run": _count,
     "pid": _pid,
@@ -133,6 +148,7 @@ RUN = {
     "began": _time,
     "restarts": _count,
     "networks": ([NETWORK], None),
+    "cgroup": ([_part], None),
     "process": (PROCESS, None),
 }
 END = {"exit_code": _byte, "signal": _byte, "finished": _time}

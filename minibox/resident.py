@@ -169,8 +169,16 @@ class Resident:
     def cgroup(self) -> Cgroup:
         """Of its latest start; without parts where it had none. Damaged."""
         run = self.directory.read("run.json") or {}
-        is_current = run.get("boot_id") == boot_id()
-        return Cgroup.of_data(run.get("cgroup") if is_current else None)
+        if run.get("boot_id") != boot_id():
+            return Cgroup.of_data(None)
+        found = run.get("cgroup")
+        # What is in it is killed, and the directory removed: it must be nobody else's.
+        if not records.fits(found, records.RUN["cgroup"]) or not self._is_own(found or []):
+            raise self.directory.damaged("run.json", "cgroup is missing or wrong")
+        return Cgroup.of_data(found)
+
+    def _is_own(self, parts: list[list[str]]) -> bool:
+        return all(self.id in part[2].rpartition("/")[2] for part in parts)
 
     def open_pidfd(self, state: State) -> int:
         """A pidfd of its first process, which is the one that was started and no other: the pid

@@ -114,6 +114,11 @@ def test_a_config_that_is_not_one(root, path, to):
         (["networks", 0, "addresses"], ["10.1.0.2"]),
         (["networks", 0, "addresses"], [1]),
         (["process"], {}),
+        (["cgroup"], "/sys"),
+        (["cgroup"], [[1, ["memory"], "/"]]),
+        (["cgroup"], [[1, ["memory"], f"minibox/{ID}"]]),
+        (["cgroup"], [[1, ["memory"], f"/sys/fs/cgroup/minibox/../{ID}"]]),
+        (["cgroup"], [[3, ["memory"], f"/minibox/{ID}"]]),
     ],
 )
 def test_a_run_that_is_not_one(root, path, to):
@@ -127,6 +132,20 @@ def test_an_end_that_is_not_one_is_that_of_a_killed_monitor(root, to):
     container = put(root, config=CONFIG, run=RUN)
     (root / "containers" / ID / "exit-2.json").write_text(json.dumps(to))
     assert container.state().exit_code == 137
+
+
+def test_a_cgroup_that_is_another_containers_is_not_touched(root):
+    """It is removed with all that is in it."""
+    for path in (f"/sys/fs/cgroup/memory/minibox/{OTHER}", "/sys/fs/cgroup/memory/minibox/7-8-0"):
+        run = {**RUN, "boot_id": resident.boot_id(), "cgroup": [[1, ["memory"], path]]}
+        with pytest.raises(Damaged, match="cgroup is missing or wrong"):
+            put(root, config=CONFIG, run=run).cgroup()
+    own = [[1, ["memory"], f"/nonexistent/minibox/{ID}"], [2, [], f"/x/minibox-{ID}.scope"]]
+    run = {**RUN, "boot_id": resident.boot_id(), "cgroup": own}
+    assert [part.path for part in put(root, config=CONFIG, run=run).cgroup().parts] == [
+        own[0][2],
+        own[1][2],
+    ]
 
 
 def test_ps_says_which_one_it_cannot_show_and_shows_the_rest(root, capfd):
