@@ -2,6 +2,7 @@
 # make test             every check and every test; as root, or with sudo
 # make check            the linters alone
 # make bench            speed against its peers, written to benchmarks/out/
+# make fuzz             a million inputs for all that parses (make fuzz MINIBOX_FUZZ=100000)
 # make load             1,000 containers alive at once, written to benchmarks/out/
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ SOURCES := $(shell find minibox csrc rootfs/etc -type f -not -path '*__pycache__
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 export CMD
 .SILENT:
-.PHONY: run setup test check lint-c bench load clean
+.PHONY: run setup test check lint-c fuzz bench load clean
 
 run: setup
 	if [ -n "$$CMD" ]; then exec $(BIN)/minibox run ./rootfs /bin/sh -c "$$CMD"; \
@@ -58,6 +59,9 @@ lint-c: .venv/tested
 		gcc -std=gnu11 -Wall -Wextra -Werror -fanalyzer -O2 -c $$file -o /dev/null || exit 1; \
 		aarch64-linux-gnu-gcc -std=gnu11 -Wall -Wextra -Werror -O2 -c $$file -o /dev/null || exit 1; \
 	done
+
+fuzz: setup .venv/tested
+	$(SUDO) env MINIBOX_FUZZ=$(or $(MINIBOX_FUZZ),1000000) $(BIN)/python tests/fuzz/million.py
 
 bench: setup
 	PYTHON=$(PYTHON) tools/setup bench </dev/null
