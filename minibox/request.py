@@ -189,7 +189,7 @@ def build(
 
 def cgroup(options: Options) -> Cgroup | None:
     """What is asked for of the container's cgroup; None when nothing is. SpecError."""
-    kinds, joined = _namespaces(options)
+    kinds, joined = _namespaces(modes.unwired(options))
     ends = not {"pid"} & {*kinds, *[join.kind for join in joined]}  # nothing but it would
     devices = _devices(options, kinds, joined)
     if not devices and not ends and all(options.get(word) is None for word in LIMITS):
