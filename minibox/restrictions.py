@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from minibox import core, forms, seccomp
-from minibox.errors import SpecError, Unsupported
+from minibox.errors import SetupError, SpecError, Unsupported
 from minibox.numbers import NUMBERS
 from minibox.spec import DEFAULT_MASKED, DEFAULT_READONLY, Landlock
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from minibox.request import Options
 
 APPARMOR = "minibox-default"  # the file minibox/apparmor
+ENABLED = "/sys/module/apparmor/parameters/enabled"
+PROFILES = "/sys/kernel/security/apparmor/policy/profiles"
 LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 
 
@@ -63,20 +65,25 @@ def _apparmor(text: str | None) -> bytes:
 
 
 def has_apparmor() -> bool:
-    """Does this kernel run AppArmor?"""
+    """Does this kernel run AppArmor? SetupError when that cannot be known."""
     try:
-        with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+        with open(ENABLED, "rb") as file:
             return file.read(1) == b"Y"
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise SetupError(error.errno or 0, f"look at {ENABLED}") from None
 
 
 def is_loaded(profile: str) -> bool:
-    """Does AppArmor know this profile? (In its directory each has a number behind the name.)"""
+    """Does AppArmor know this profile? Without the right to look it does not. SetupError. (In its
+    directory each has a number behind the name.)"""
     try:
-        names = os.listdir("/sys/kernel/security/apparmor/policy/profiles")
-    except OSError:
+        names = os.listdir(PROFILES)
+    except (FileNotFoundError, PermissionError):
         return False
+    except OSError as error:
+        raise SetupError(error.errno or 0, f"look at {PROFILES}") from None
     return any(name.rpartition(".")[0] == profile for name in names)
 
 

@@ -20,7 +20,7 @@ from errno import EADDRINUSE
 from minibox import core
 from minibox import syscalls as sc
 from minibox.compile.identity import id_map
-from minibox.errors import SpecError, StateError
+from minibox.errors import SetupError, SpecError, StateError
 from minibox.numbers import NUMBERS
 from minibox.resources import idmap, subids
 from minibox.spec import IDMapping
@@ -99,10 +99,14 @@ def pool() -> Pool:
 
 
 def hold() -> Range:
-    """Bind the name of the first range that is free, from one on that the pid decides."""
+    """Bind the name of the first range that is free, from one on that the pid decides. SetupError,
+    StateError."""
     count = number_of() // 2
     start = os.getpid() * 251
-    fd = core.syscall(NUMBERS["socket"], sc.AF_UNIX, sc.SOCK_DGRAM | sc.SOCK_CLOEXEC, 0)
+    try:
+        fd = core.syscall(NUMBERS["socket"], sc.AF_UNIX, sc.SOCK_DGRAM | sc.SOCK_CLOEXEC, 0)
+    except OSError as error:
+        raise SetupError(error.errno or 0, "hold a range of ids: socket") from None
     for k in range(count):
         number = (start + k) % count
         address = struct.pack("=H", sc.AF_UNIX) + b"\0minibox-ids-%d" % number
@@ -112,7 +116,7 @@ def hold() -> Range:
         except OSError as error:
             if error.errno != EADDRINUSE:
                 os.close(fd)
-                raise
+                raise SetupError(error.errno or 0, "hold a range of ids: bind") from None
     os.close(fd)
     raise StateError(f"all {count} ranges of ids are in use\n  hint: --userns UID:GID:SIZE")
 

@@ -42,7 +42,8 @@ def _number(text: bytes) -> int | None:
 
 
 def given_to(*names: str) -> tuple[Ranges, Ranges]:
-    """The uids and the gids that the rows of these owners give; empty where there are none."""
+    """The uids and the gids that the rows of these owners give; empty where there are none.
+    SetupError for a file that is there and cannot be read."""
     wanted = tuple(os.fsencode(name) for name in names)
     uids, gids = (parse(_read(path), wanted) for path in FILES)
     return uids, gids
@@ -65,8 +66,10 @@ def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(FILE_LIMIT)
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return b""
+    except OSError as error:
+        raise SetupError(error.errno or 0, f"look at {path}") from None
 
 
 def program(name: str) -> str | None:
