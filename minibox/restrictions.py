@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 
-from minibox import core, forms, seccomp
+from minibox import core, forms
 from minibox.errors import SetupError, SpecError, Unsupported
 from minibox.numbers import NUMBERS
+from minibox.seccomp import filters
 from minibox.spec import DEFAULT_MASKED, DEFAULT_READONLY, Landlock
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ def build(options: Options, capabilities: tuple[str, ...]) -> dict[str, Any]:
     score = options.get("oom_score_adj")
     words = forms.security_opt(options.get("security_opt") or ())
     is_strict = words.get("no-new-privileges") != "false"
-    filter_ = seccomp.choose(words.get("seccomp"), capabilities)
+    filter_ = filters.choose(words.get("seccomp"), capabilities)
     landlock = _landlock(list(options.get("landlock") or ()))
     if not is_strict and (filter_ or landlock):
         reason = "no-new-privileges=false: a filter needs them; also seccomp=unconfined?"
@@ -53,7 +54,7 @@ def freeze(options: Options) -> list[str]:
     """--security-opt as data that means the same later: a profile, not its path. SpecError."""
     words = forms.security_opt(options.get("security_opt") or ())
     if "seccomp" in words:
-        words["seccomp"] = seccomp.frozen(words["seccomp"])
+        words["seccomp"] = filters.frozen(words["seccomp"])
     return [f"{word}={value}" for word, value in words.items()]
 
 

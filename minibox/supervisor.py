@@ -14,7 +14,7 @@ from minibox.compile import slots
 from minibox.compile.command import ORPHANED
 from minibox.errors import MiniboxError, StateError
 from minibox.plan import FORK
-from minibox.resources import idmap, rlimits
+from minibox.resources import idmap, ranges, rlimits
 from minibox.syscalls import CLONE_INTO_CGROUP, SIGKILL
 
 TYPE_CHECKING = False
@@ -243,7 +243,7 @@ def inputs(plan: Plan, image: Image, given: dict[str, int]) -> dict[str, int]:
         if slots.STAGE in image.slots:
             given[slots.STAGE] = core.stage_fd()
         if slots.USERNS in image.slots and plan.uid_map and slots.USERNS not in given:
-            given[slots.USERNS] = idmap.userns(plan.uid_map, plan.gid_map)
+            given[slots.USERNS] = ranges.userns(plan.uid_map, plan.gid_map)
     except OSError as error:
         raise _said(error, "prepare the launch") from None
     return given

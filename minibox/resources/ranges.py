@@ -63,15 +63,15 @@ class Pool:
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
-        self._home: Range | None = None
+        self.kept: Range | None = None  # the first one
         self._is_taken = False
 
     def home(self) -> Range:
         """The first one, whether it is taken or not. StateError when there is none."""
         with self._lock:
-            if self._home is None:
-                self._home = hold()
-            return self._home
+            if self.kept is None:
+                self.kept = hold()
+            return self.kept
 
     def take(self) -> Range:
         """A range that no other container has. StateError when there is none."""
@@ -84,7 +84,7 @@ class Pool:
 
     def give_back(self, range_: Range) -> None:
         with self._lock:
-            if range_ is self._home:
+            if range_ is self.kept:
                 self._is_taken = False
                 return
         range_.close()
@@ -96,6 +96,15 @@ _pools: dict[int, Pool] = {}
 def pool() -> Pool:
     """This process's: what a fork inherits is its parent's."""
     return _pools.setdefault(os.getpid(), Pool())
+
+
+def userns(uid_map: bytes, gid_map: bytes) -> int:
+    """An fd of a user namespace with these maps, kept for the next call: that of the first range
+    where it has them. OSError."""
+    home = pool().kept
+    if home and (id_map(home.uids), id_map(home.gids)) == (uid_map, gid_map):
+        return home.userns()
+    return idmap.userns(uid_map, gid_map)
 
 
 def hold() -> Range:

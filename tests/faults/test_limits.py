@@ -507,12 +507,14 @@ def test_without_proc_the_container_is_not_given_the_hosts_root(rootfs, message,
 
 
 def test_a_container_in_a_container(rootfs):
-    """The host's tree as the outer one's: minibox runs there as its root."""
+    """The host's tree as the outer one's: minibox runs there as its root, where the outer one lets
+    it make namespaces and a proc of their own."""
     script = f"{shlex.join([COMMAND, 'run', rootfs, '/bin/sh', '-c', 'echo $$ $(hostname)'])}"
     done = subprocess.run(
         [
             COMMAND,
             "run",
+            *("--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL"),
             "--volume",
             f"{_top(rootfs)}:{_top(rootfs)}",
             "/",

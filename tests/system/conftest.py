@@ -20,8 +20,11 @@ from minibox.cli import containers, quick, shown
 from minibox.cli.verbs import VERBS
 from minibox.errors import NoSuchContainer, StateError
 from minibox.resident import Resident, residents
+from minibox.spec import DEFAULT_MASKED, DEFAULT_READONLY
 from minibox.store import Store
 
+# Mount points inside that cover what is the kernel's: test_restrictions.py.
+COVERED = {os.fsdecode(path) for path in (*DEFAULT_MASKED, *DEFAULT_READONLY)}
 COMMAND = Path(sys.executable).with_name("minibox")
 
 
