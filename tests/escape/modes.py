@@ -103,7 +103,8 @@ class Site:
             # A mnt namespace that is joined has its mounts.
             given = [] if "mnt" in kinds else self.given()
             words = [*given, *joined, *options, self.observer.root, "/probe"]
-            done = self.call("run", *words, *self.observer.facts(ids=ids), user=user)
+            cgroup = "joined" if "cgroup" in kinds else "own"
+            done = self.call("run", *words, *self.observer.facts(ids=ids, cgroup=cgroup), user=user)
         return self._report(done)
 
     def beside(self, *options: object, user: bool = False, ids: str = "own") -> str:

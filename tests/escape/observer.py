@@ -127,7 +127,8 @@ class Observer:
 
     def facts(self, **others: object) -> list[str]:
         """What the probes are told. ids: own or host, as the container's are; terminal: none, or
-        own when it has one."""
+        own when it has one. cgroup: joined for one that is in another's cgroup namespace, and
+        not in its cgroup."""
         told = {
             "ids": "own",
             "canary": self.canary,
@@ -144,6 +145,7 @@ class Observer:
             "interfaces": ",lo,",
             "commands": "probe,minibox-init,memfd:minibox-i",
             "terminal": "none",
+            "cgroup": "own",
             **others,
         }
         return [f"{name}={value}" for name, value in told.items()]
