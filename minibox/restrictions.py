@@ -10,7 +10,7 @@ import os
 from minibox import core, forms
 from minibox.errors import SetupError, SpecError, Unsupported
 from minibox.numbers import NUMBERS
-from minibox.seccomp import filters
+from minibox.seccomp import choose, frozen
 from minibox.spec import DEFAULT_MASKED, DEFAULT_READONLY, Landlock
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def build(options: Options, capabilities: tuple[str, ...]) -> dict[str, Any]:
     score = options.get("oom_score_adj")
     words = forms.security_opt(options.get("security_opt") or ())
     is_strict = words.get("no-new-privileges") != "false"
-    filter_ = filters.choose(words.get("seccomp"), capabilities)
+    filter_ = choose(words.get("seccomp"), capabilities)
     landlock = _landlock(list(options.get("landlock") or ()))
     if not is_strict and (filter_ or landlock):
         reason = "no-new-privileges=false: a filter needs them; also seccomp=unconfined?"
@@ -54,7 +54,7 @@ def freeze(options: Options) -> list[str]:
     """--security-opt as data that means the same later: a profile, not its path. SpecError."""
     words = forms.security_opt(options.get("security_opt") or ())
     if "seccomp" in words:
-        words["seccomp"] = filters.frozen(words["seccomp"])
+        words["seccomp"] = frozen(words["seccomp"])
     return [f"{word}={value}" for word, value in words.items()]
 
 

@@ -7,26 +7,24 @@ parent calls before clone, and what the child calls from clone to exec.
 
 from __future__ import annotations
 
+import sys
+
 from minibox import spec as s
 from minibox.compile import (
     capabilities,
     command,
     console,
     identity,
-    labels,
-    landlock,
     lifeline,
     monitor,
     mounts,
     names,
     namespaces,
-    oom,
     paths,
     rlimits,
     root,
     seccomp,
 )
-from minibox.errors import SpecError
 from minibox.plan import Plan
 
 TYPE_CHECKING = False
@@ -39,16 +37,34 @@ if TYPE_CHECKING:
     Stage = Callable[[s.Spec, Host], Iterator[Op]]
 
 
-def _interfaces(spec: s.Spec, host: Host) -> Iterator[Op]:
-    """Imported by who has some: a start without is not to pay for it."""
-    if spec.routes and not spec.interfaces:
-        raise SpecError("route", "there is no interface that it could go by")
-    if spec.interfaces:
-        from minibox.compile import network
+def _seldom(asks: Callable[[s.Spec], object], module: str, name: str) -> Stage:
+    """A stage whose module is imported by who asks for it: a start without is not to pay for it."""
 
-        for op in network.interfaces(spec, host):
-            op.origin = op.origin or "network"
-            yield op
+    def stage(spec: s.Spec, host: Host) -> Iterator[Op]:
+        if asks(spec):
+            whole = f"{__name__}.{module}"
+            __import__(whole)
+            for op in getattr(sys.modules[whole], name)(spec, host):
+                op.origin = op.origin or module
+                yield op
+
+    return stage
+
+
+def _asks_oom(spec: s.Spec) -> bool:
+    return spec.oom_score_adj is not None
+
+
+def _asks_labels(spec: s.Spec) -> object:
+    return spec.apparmor or spec.selinux
+
+
+def _asks_landlock(spec: s.Spec) -> object:
+    return spec.landlock
+
+
+def _asks_network(spec: s.Spec) -> object:
+    return spec.interfaces or spec.routes
 
 
 BEFORE: tuple[Stage, ...] = (
@@ -63,12 +79,12 @@ STAGES: tuple[Stage, ...] = (
     namespaces.join,
     lifeline.wait,
     names.clocks,
-    oom.adjust_early,
+    _seldom(_asks_oom, "oom", "adjust_early"),
     identity.become_root,
     names.cgroup,
     namespaces.leave_python,
-    oom.adjust_late,
-    labels.label,
+    _seldom(_asks_oom, "oom", "adjust_late"),
+    _seldom(_asks_labels, "labels", "label"),
     names.session,
     names.name,
     names.loopback,
@@ -81,14 +97,14 @@ STAGES: tuple[Stage, ...] = (
     console.open_guest_pty,
     command.redirect,
     command.enter_directory,
-    _interfaces,
+    _seldom(_asks_network, "network", "interfaces"),
     names.sysctls,
     paths.cover,
-    landlock.rule,
+    _seldom(_asks_landlock, "landlock", "rule"),
     capabilities.limit,
     rlimits.limit,
     identity.become_user,
-    landlock.restrict,
+    _seldom(_asks_landlock, "landlock", "restrict"),
     capabilities.drop,
     lifeline.check,
     command.close,

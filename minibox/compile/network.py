@@ -47,7 +47,9 @@ WITHOUT_IPV6 = nl.message(
 
 
 def interfaces(spec: Spec, host: Host) -> Iterator[Op]:
-    """Addresses and routes."""
+    """Addresses and routes. SpecError."""
+    if not spec.interfaces:
+        raise SpecError("route", "there is no interface that it could go by")
     if not spec.makes("net"):
         raise SpecError("net", "interfaces are for a network namespace of the container's own")
     if spec.starts_supervised:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import os
 
 from minibox.errors import SetupError, Unsupported
+from minibox.resources import ranges
 
 MOST_IDS = 0xFFFFFFFF  # -1 is nobody's
 MOST_LINES = 340  # of a map (user_namespaces(7))
-FILE_LIMIT = 1 << 20
 LACK = "ids for ordinary users"  # minibox doctor
 PLACES = ("/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin")
-FILES = ("/etc/subuid", "/etc/subgid")
-Ranges = list[tuple[int, int]]
 
 
-def parse(text: bytes, names: tuple[bytes, ...]) -> Ranges:
+def parse(text: bytes, names: tuple[bytes, ...]) -> ranges.Rows:
     """The (first id, count) of the rows whose owner is one of `names`; a row that is none says
     nothing. Of rows that overlap the first one counts."""
-    found: Ranges = []
+    found: ranges.Rows = []
     for row in text.split(b"\n"):
         fields = row.split(b":")
         if len(fields) != 3 or fields[0] not in names:
@@ -41,15 +39,15 @@ def _number(text: bytes) -> int | None:
     return int(text) if text.isdigit() and len(text) <= 10 else None
 
 
-def given_to(*names: str) -> tuple[Ranges, Ranges]:
+def given_to(*names: str) -> tuple[ranges.Rows, ranges.Rows]:
     """The uids and the gids that the rows of these owners give; empty where there are none.
     SetupError for a file that is there and cannot be read."""
     wanted = tuple(os.fsencode(name) for name in names)
-    uids, gids = (parse(_read(path), wanted) for path in FILES)
+    uids, gids = (parse(ranges.text(path), wanted) for path in ranges.FILES)
     return uids, gids
 
 
-def own() -> tuple[Ranges, Ranges]:
+def own() -> tuple[ranges.Rows, ranges.Rows]:
     """Those of the caller, by name and by number; empty where nothing is there to map them."""
     import pwd
 
@@ -60,16 +58,6 @@ def own() -> tuple[Ranges, Ranges]:
         return given_to(pwd.getpwuid(uid).pw_name, str(uid))
     except KeyError:
         return given_to(str(uid))
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(FILE_LIMIT)
-    except (FileNotFoundError, PermissionError):
-        return b""
-    except OSError as error:
-        raise SetupError(error.errno or 0, f"look at {path}") from None
 
 
 def program(name: str) -> str | None:

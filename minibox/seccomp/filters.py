@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from minibox import seccomp
 from minibox.errors import SpecError, Unsupported
 from minibox.spec import DEFAULT_CAPABILITIES, Filter
 
@@ -30,14 +31,11 @@ def choose(text: str | None, capabilities: tuple[str, ...]) -> Filter | None:
     text: None or "default", "unconfined", the path of a profile, or its JSON, which begins with
     "{". SpecError; Unsupported on a machine whose calls are not known, and without libseccomp.
     """
-    if text == "unconfined":
-        return None
     text = "default" if text is None else frozen(text)
     key = (text, capabilities)
     found = _known.get(key)
     if found is None:
-        found = _ready(capabilities) if text == "default" else None
-        found = found or _make(text, capabilities)
+        found = _make(text, capabilities)
         if len(_known) >= MOST:
             _known.clear()
         _known[key] = found
@@ -62,11 +60,6 @@ def frozen(text: str) -> str:
     return profile
 
 
-def ready_path(machine: str) -> str:
-    """Where the filter lies that was made when the package was built."""
-    return os.path.join(os.path.dirname(__file__), f"default-{machine}.bpf")
-
-
 def write() -> None:
     """Make the filters that the package carries, of each machine: they are data, and whoever builds
     it need not be such a machine. Without libseccomp none are made."""
@@ -79,19 +72,8 @@ def write() -> None:
         except Unsupported as error:
             print(f"minibox: the package carries no filter: {str(error).splitlines()[0]}")
             return
-        with open(ready_path(machine), "wb") as file:
+        with open(seccomp.ready_path(machine), "wb") as file:
             file.write(program)
-
-
-def _ready(capabilities: tuple[str, ...]) -> Filter | None:
-    if capabilities != DEFAULT_CAPABILITIES:
-        return None
-    try:
-        with open(ready_path(os.uname().machine), "rb") as file:
-            program = file.read()
-    except OSError:
-        return None  # a tree that has not been built
-    return Filter(program, 0, "default")
 
 
 def _make(text: str, capabilities: tuple[str, ...]) -> Filter:
