@@ -32,15 +32,20 @@ class Record:
         cls._names = frozenset(cls._fields)
 
     def __init__(self, *args: Any, **given: Any) -> None:
-        for name, value in zip(self._fields, args, strict=False):
-            if name in given:
-                raise TypeError(f"{type(self).__name__}: {name!r} is given twice")
-            given[name] = value
         values = self.__dict__
         values.update(self._defaults)
+        if args:
+            if given:
+                self._check_once(len(args), given)
+            values.update(zip(self._fields, args, strict=False))
         values.update(given)
         if len(args) > len(self._fields) or values.keys() != self._names:
             self._complain(len(args))
+
+    def _check_once(self, positional: int, given: dict[str, Any]) -> None:
+        for name in self._fields[:positional]:
+            if name in given:
+                raise TypeError(f"{type(self).__name__}: {name!r} is given twice")
 
     def _complain(self, positional: int) -> None:
         name = type(self).__name__

@@ -40,10 +40,10 @@ def open_standard_fds() -> None:
 
 
 def dispatch(words: list[str]) -> int:
-    from minibox.cli import quick, verbs
+    from minibox.cli import quick
 
     words = take_root(words)
-    verb = next((verb for verb in verbs.VERBS if words and verb.name == words[0]), None)
+    verb = _verb(words[0]) if words else None
     if verb and verb.quick:
         values = quick.parse(verb, words[1:])
         if values is not None:
@@ -51,6 +51,17 @@ def dispatch(words: list[str]) -> int:
     from minibox.cli import click_app
 
     return click_app.run(words)
+
+
+def _verb(name: str) -> options.Verb | None:
+    """Its row; the table of all is read by who needs another one than run."""
+    from minibox.cli import options
+
+    if name == options.RUN_VERB.name:
+        return options.RUN_VERB
+    from minibox.cli import verbs
+
+    return next((verb for verb in verbs.VERBS if verb.name == name), None)
 
 
 root: str | None = None  # --root

@@ -6,7 +6,6 @@ from __future__ import annotations
 from minibox.cli.options import (
     ADJUSTABLE,
     CONTAINER,
-    DETACH,
     DETACH_KEYS,
     FLAG,
     JSON,
@@ -14,6 +13,7 @@ from minibox.cli.options import (
     LIST,
     QUIET,
     RUN,
+    RUN_VERB,
     VALUE,
     Option,
     Verb,
@@ -117,13 +117,7 @@ def _life(
 
 
 VERBS = (
-    Verb(
-        "run",
-        "minibox.cli.run",
-        "Run COMMAND in a new container with the root ROOTFS.",
-        (*RUN, DETACH, *LIFE, DETACH_KEYS),
-        ("ROOTFS", "COMMAND…"),
-    ),
+    RUN_VERB,
     Verb(
         "create",
         "minibox.cli.create",

@@ -13,10 +13,8 @@ from minibox import spec as s
 from minibox.compile import (
     capabilities,
     command,
-    console,
     identity,
     lifeline,
-    monitor,
     mounts,
     names,
     namespaces,
@@ -63,6 +61,14 @@ def _asks_landlock(spec: s.Spec) -> object:
     return spec.landlock
 
 
+def _asks_monitor(spec: s.Spec) -> object:
+    return spec.monitor
+
+
+def _asks_terminal(spec: s.Spec) -> object:
+    return spec.terminal
+
+
 def _asks_network(spec: s.Spec) -> object:
     return spec.interfaces or spec.routes
 
@@ -75,7 +81,7 @@ BEFORE: tuple[Stage, ...] = (
 
 STAGES: tuple[Stage, ...] = (
     lifeline.tie,
-    monitor.detach,
+    _seldom(_asks_monitor, "monitor", "detach"),
     namespaces.join,
     lifeline.wait,
     names.clocks,
@@ -91,10 +97,10 @@ STAGES: tuple[Stage, ...] = (
     mounts.seclude,
     root.attach,
     mounts.mount,
-    console.open_pty,
+    _seldom(_asks_terminal, "console", "open_pty"),
     root.finish,
     root.pivot,
-    console.open_guest_pty,
+    _seldom(_asks_terminal, "console", "open_guest_pty"),
     command.redirect,
     command.enter_directory,
     _seldom(_asks_network, "network", "interfaces"),

@@ -8,7 +8,6 @@ host is named after the first one, and nothing that is renamed meanwhile matters
 from __future__ import annotations
 
 from minibox import syscalls as sc
-from minibox.compile import console
 from minibox.compile.identity import is_mapped
 from minibox.compile.slots import FS, LOWER, ROOT, UPPER, USERNS
 from minibox.plan import Offset, Slot
@@ -97,6 +96,8 @@ def _overlay(spec: Spec) -> Iterator[Op]:
     yield sc.fsconfig_create(FS, why="the overlay")
     yield sc.fsmount(FS, sc.MOUNT_ATTR_NODEV, to=ROOT, why="the overlay")
     if spec.shows_upper:
+        from minibox.compile import console  # only a kept container needs it here
+
         yield from console.send_fd(UPPER, b"u", "for minibox diff")
     yield sc.umount2(b".", sc.MNT_DETACH, why="the overlay keeps the layers")
 

@@ -551,6 +551,7 @@ def test_without_the_built_filter_it_is_made(monkeypatch):
 
 def test_another_machine(monkeypatch):
     monkeypatch.setattr(filters, "_known", {})
+    monkeypatch.setattr(seccomp, "_default", None)
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "x", "6.1", "x", "vax")))
     with pytest.raises(Unsupported, match="vax"):
         seccomp.choose(None, DEFAULT_CAPABILITIES)
