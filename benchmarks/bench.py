@@ -28,7 +28,7 @@ from pathlib import Path
 from report import COLD, Outcome, Row, plain_table, write
 from sampler import COMMAND, NotMeasured, Sampler, interleave, last_line, worker
 
-from minibox.seccomp.filters import ready_path
+from minibox.seccomp import ready_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

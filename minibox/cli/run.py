@@ -8,7 +8,6 @@ import sys
 
 from minibox import core, foreground, forms, host, request
 from minibox import syscalls as sc
-from minibox.cli import default_net
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
 from minibox.network import modes
@@ -84,7 +83,10 @@ KEPT = (
 
 
 def execute(values: Values) -> int:
-    default_net.settle(values)
+    if not values.get("net"):
+        from minibox.cli import default_net
+
+        default_net.settle(values)
     if any(values.get(field) for field in KEPT):
         from minibox.cli import detached
 
