@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from minibox import records
+from minibox import shapes
 from minibox.directory import Damaged
 from minibox.logs import rfc3339
 from minibox.resident import NS
@@ -33,7 +33,7 @@ def last(container: Resident, state: State) -> Data:
         found = container.directory.read("health.json") or {}
     except Damaged:
         return blank
-    is_sound = records.fits(found, records.HEALTH) and found["run"] == state.run
+    is_sound = shapes.fits(found, shapes.HEALTH) and found["run"] == state.run
     return found if is_sound else blank
 
 

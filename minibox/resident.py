@@ -12,7 +12,7 @@ import select
 import time
 from errno import EINVAL, ESRCH
 
-from minibox import core, records
+from minibox import core, shapes
 from minibox.directory import NO_FILE, READ, SHORT, Directory, is_there, said, slurp
 from minibox.errors import NoSuchContainer, StateError
 from minibox.resources.cgroup import Cgroup
@@ -88,7 +88,7 @@ class Resident:
             if config is None:
                 self.check_there()
                 raise self.directory.damaged("config.json", "it is not there")
-            _check(self.directory, "config.json", config, records.CONFIG)
+            _check(self.directory, "config.json", config, shapes.CONFIG)
             self._config = config
         return self._config
 
@@ -114,7 +114,7 @@ class Resident:
         if run is None:
             self.check_there()
             return State(CREATED)
-        _check(self.directory, "run.json", run, records.RUN)
+        _check(self.directory, "run.json", run, shapes.RUN)
         number = run["run"]
         known: dict[str, Any] = {
             "run": number,
@@ -173,7 +173,7 @@ class Resident:
             return Cgroup.of_data(None)
         found = run.get("cgroup")
         # What is in it is killed, and the directory removed: it must be nobody else's.
-        if not records.fits(found, records.RUN["cgroup"]) or not self._is_own(found or []):
+        if not shapes.fits(found, shapes.RUN["cgroup"]) or not self._is_own(found or []):
             raise self.directory.damaged("run.json", "cgroup is missing or wrong")
         return Cgroup.of_data(found)
 
@@ -217,7 +217,7 @@ def _end(path: str | int) -> Data | None:
         if error.errno in (*NO_FILE, EINVAL):
             return None
         raise said(error, str(path)) from None
-    return end if records.fits(end, records.END) else None
+    return end if shapes.fits(end, shapes.END) else None
 
 
 class Ending:
@@ -293,7 +293,7 @@ def has_ended(pidfd: int, timeout: float | None) -> bool:
 
 
 def _check(directory: Directory, name: str, data: Data, shape: dict[str, object]) -> None:
-    key = records.misfit(data, shape)
+    key = shapes.misfit(data, shape)
     if key:
         raise directory.damaged(name, f"{key} is missing or wrong")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 
-from minibox import life, records
+from minibox import life, shapes
 from minibox.directory import discard, is_there, listed, lock_in, put, said, slurp
 from minibox.errors import MiniboxError, NoSuchContainer, StateError
 from minibox.network import manage
@@ -283,7 +283,7 @@ def _read(root: str, name: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(slurp(path))
-        if not records.fits(found, records.TOPOLOGY):
+        if not shapes.fits(found, shapes.TOPOLOGY):
             raise ValueError
         model.parse(found["given"])
     except (ValueError, RecursionError, MiniboxError):

@@ -21,7 +21,7 @@ FLOORS = {
     "minibox.forms": 1, "minibox.limits": 1, "minibox.host": 1, "minibox.compile": 1,
     "minibox.core": 2, "minibox._core": 2,
     "minibox.resources": 3, "minibox.supervisor": 3, "minibox.explain": 3,
-    "minibox.monitor": 3, "minibox.watch": 3, "minibox.names": 1, "minibox.settings": 1, "minibox.records": 1,
+    "minibox.monitor": 3, "minibox.watch": 3, "minibox.names": 1, "minibox.settings": 1, "minibox.shapes": 1,
     "minibox.directory": 4, "minibox.store": 4, "minibox.resident": 4, "minibox.life": 4, "minibox.inside": 4, "minibox.processes": 4, "minibox.health": 4, "minibox.attach": 4,
     "minibox.network": 4, "minibox.topology": 4, "minibox.copying": 4, "minibox.changes": 4,
     "minibox.seccomp": 3, "minibox._seccomp": 3,

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from minibox import cli, records, resident
+from minibox import cli, resident, shapes
 from minibox.cli import inspect, ps
 from minibox.directory import Damaged, said
 from minibox.errors import StateError
@@ -226,8 +226,8 @@ def test_a_name_does_not_break_the_line(name):
 
 
 def test_shapes():
-    assert records.fits(True, bool) and not records.fits(True, int)
-    assert records.fits(None, (int, None)) and not records.fits("", (int, None))
-    assert records.fits([1, 2], [int]) and not records.fits([1, ""], [int])
-    assert records.misfit({"a": {"b": 1}}, {"a": {"b": int}}) == ""
-    assert records.misfit({"a": {"b": ""}}, {"a": {"b": int}}) == "a"
+    assert shapes.fits(True, bool) and not shapes.fits(True, int)
+    assert shapes.fits(None, (int, None)) and not shapes.fits("", (int, None))
+    assert shapes.fits([1, 2], [int]) and not shapes.fits([1, ""], [int])
+    assert shapes.misfit({"a": {"b": 1}}, {"a": {"b": int}}) == ""
+    assert shapes.misfit({"a": {"b": ""}}, {"a": {"b": int}}) == "a"
