@@ -165,7 +165,7 @@ def ids(given):
             maps = idmap.around(inside, own, free)
             check_maps(maps)
             assert sum(row.size for row in maps) == 1 + sum(n for _, n in free)
-    with mock.patch.object(subids, "_read", {"/etc/subuid": uids, "/etc/subgid": gids}.get):
+    with mock.patch.object(ranges, "text", {"/etc/subuid": uids, "/etc/subgid": gids}.get):
         with mock.patch.object(ranges, "_chunks", None):
             count = ranges.number_of()
             assert 2 <= count <= ranges.COUNT
