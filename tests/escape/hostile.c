@@ -68,11 +68,12 @@ static void look(int pid, void *met) {
         close(fd);
     }
     if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
-        if (!access(path, F_OK) && !is_ours(path)) {
+        // Only one that is held has an executable to be asked about: others may be gone by now.
+        int status = 0;
+        ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+        if (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status) && !is_ours(path)) {
             printf("REACHED process %d by ptrace\n", pid);
         }
-        ptrace(PTRACE_INTERRUPT, pid, 0, 0);
-        waitpid(pid, NULL, __WALL);
         ptrace(PTRACE_DETACH, pid, 0, 0);
     }
     fflush(stdout);

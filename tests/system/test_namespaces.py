@@ -558,7 +558,8 @@ def test_ipc_objects_of_the_host_are_not_seen(inside):
         ["ipcmk", "-Q"], capture_output=True, text=True, check=True
     ).stdout.split()[-1]
     try:
-        assert inside("tail -n +2 /proc/sysvipc/msg", "--share", "ipc").split()[1] == made
+        shown = inside("tail -n +2 /proc/sysvipc/msg", "--share", "ipc").splitlines()
+        assert made in [line.split()[1] for line in shown]
         assert inside("tail -n +2 /proc/sysvipc/msg") == ""
     finally:
         subprocess.run(["ipcrm", "-q", made], check=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import minibox
+from minibox import seccomp
 from minibox.errors import Unsupported
 from minibox.numbers import NUMBERS
 from minibox.seccomp import filters, rules
@@ -396,14 +397,13 @@ def test_without_root(rootfs, caller):
 def test_a_call_of_the_library_makes_the_filter_once(rootfs, monkeypatch):
     minibox.run(["/bin/true"], rootfs=rootfs, cap_add=["SYS_TIME"])
     monkeypatch.setattr(filters, "_make", lambda *_: pytest.fail("it is made again"))
-    monkeypatch.setattr(filters, "_ready", lambda *_: pytest.fail("it is read again"))
+    monkeypatch.setattr(seccomp, "ready_path", lambda *_: pytest.fail("it is read again"))
     assert minibox.run(["/bin/true"], rootfs=rootfs, cap_add=["SYS_TIME"]).exit_code == 0
     assert minibox.run(["/bin/true"], rootfs=rootfs).exit_code == 0
 
 
 def test_a_machine_whose_calls_are_not_known(rootfs, monkeypatch):
     monkeypatch.setattr(filters, "_known", {})
-    monkeypatch.setattr(filters, "_ready", lambda *_: None)
     monkeypatch.setattr(rules, "MACHINES", {})
     with pytest.raises(Unsupported, match="unconfined"):
         minibox.run(["/bin/true"], rootfs=rootfs, cap_add=["SYS_PACCT"])
