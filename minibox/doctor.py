@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 YES, PARTLY, NO = "yes", "partly", "no"
 CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_RESOURCE": 24}
-LANDLOCK_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BINFMT = "/proc/sys/fs/binfmt_misc"
 ONE_ID = b"0 4294967294 1\n"  # nobody's
@@ -216,7 +215,7 @@ def _seccomp() -> Finding:
 def _landlock() -> Finding:
     """landlock_create_ruleset(2)."""
     try:
-        version = core.syscall(NUMBERS["landlock_create_ruleset"], 0, 0, LANDLOCK_VERSION)
+        version = restrictions.landlock_version()
     except OSError as error:
         state = "not in this kernel" if error.errno == ENOSYS else "switched off at boot"
         known = error.errno in (ENOSYS, EOPNOTSUPP)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from minibox import forms, request, restrictions
+from minibox import forms, request, restrictions, shapes
 from minibox.errors import SpecError, StateError
 from minibox.resident import PAUSED, has_ended
 from minibox.resources import accounts, cgroup
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from minibox.directory import Data
     from minibox.resident import Resident, State
-
-PROCESS = {"env", "cwd", "umask", "user", "capabilities"}
 
 
 def joined(pid: int) -> tuple[Join, ...]:
@@ -114,7 +112,7 @@ def _process(container: Resident) -> Data:
     """What its first process was given. Damaged."""
     run = container.directory.read("run.json") or {}
     process = run.get("process")
-    if not isinstance(process, dict) or process.keys() != PROCESS:
+    if not isinstance(process, dict) or process.keys() != shapes.PROCESS.keys():
         raise container.directory.damaged("run.json", "process is missing or wrong")
     return process
 

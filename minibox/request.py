@@ -154,7 +154,7 @@ def build(
     uids, gids = idmap.choose(userns, host) if "user" in namespaces else ((), ())
     capabilities = _capabilities(options)
     hostname = _name(options, "hostname") or (b"minibox" if "uts" in namespaces else None)
-    group = cgroup(options)
+    group = _cgroup(options, namespaces, joined)
     spec = Spec(
         args=tuple(os.fsencode(arg) for arg in args),
         root=root,
@@ -189,24 +189,21 @@ def build(
 
 def cgroup(options: Options) -> Cgroup | None:
     """What is asked for of the container's cgroup; None when nothing is. SpecError."""
-    kinds, joined = _namespaces(modes.unwired(options))
-    ends = not {"pid"} & {*kinds, *[join.kind for join in joined]}  # nothing but it would
-    devices = _devices(options, kinds, joined)
+    return _cgroup(options, *_namespaces(modes.unwired(options)))
+
+
+def _cgroup(options: Options, kinds: tuple[str, ...], joined: tuple[Join, ...]) -> Cgroup | None:
+    apart = {*kinds, *[join.kind for join in joined]}  # from the host's
+    # The host's root that can make nodes, or lift the nodev of a mount, may open the usual ones.
+    kept = () if "user" in apart else _capabilities(options)
+    devices = next((f"--cap-add {name}" for name in kept if name in ("MKNOD", "SYS_ADMIN")), "")
+    ends = "pid" not in apart  # nothing else would end what is left
     if not devices and not ends and all(options.get(word) is None for word in LIMITS):
         return None
     from minibox import limits
 
     found = limits.asked(options, os.sysconf("SC_NPROCESSORS_ONLN"))
     return found.replace(devices=devices, ends=ends)
-
-
-def _devices(options: Options, kinds: tuple[str, ...], joined: tuple[Join, ...]) -> str:
-    """For whose sake the nodes that it may open are limited: the host's root that can make some, or
-    lift the nodev of a mount."""
-    if "user" in kinds or any(join.kind == "user" for join in joined):
-        return ""
-    kept = [name for name in _capabilities(options) if name in ("MKNOD", "SYS_ADMIN")]
-    return f"--cap-add {kept[0]}" if kept else ""
 
 
 def freeze(rootfs: Text, options: Options) -> tuple[str, Options]:

@@ -15,6 +15,7 @@ from errno import EINVAL, ESRCH
 from minibox import core, shapes
 from minibox.directory import NO_FILE, READ, SHORT, Directory, is_there, said, slurp
 from minibox.errors import NoSuchContainer, StateError
+from minibox.resources import leftovers
 from minibox.resources.cgroup import Cgroup
 from minibox.spec import Record
 
@@ -302,8 +303,7 @@ def start_time(pid: int) -> int:
     """When a process began, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when there
     is none. OSError when that cannot be known."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return leftovers.start_time(pid)
     except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
         return 0
 

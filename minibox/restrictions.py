@@ -98,12 +98,17 @@ def _paths(words: dict[str, str]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]
     return masked + more, tuple(path for path in DEFAULT_READONLY if path not in unmasked)
 
 
+def landlock_version() -> int:
+    """The kernel's version of Landlock (landlock_create_ruleset(2)). OSError where it has none."""
+    return core.syscall(NUMBERS["landlock_create_ruleset"], 0, 0, LANDLOCK_VERSION)
+
+
 def _landlock(texts: list[str]) -> Landlock | None:
     if not texts:
         return None
     rules = forms.landlock(texts)
     try:
-        abi = core.syscall(NUMBERS["landlock_create_ruleset"], 0, 0, LANDLOCK_VERSION)
+        abi = landlock_version()
     except OSError as error:
         text = f"--landlock: this kernel has no Landlock: {error.strerror}"
         raise Unsupported(text, "landlock") from None

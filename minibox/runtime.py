@@ -246,7 +246,8 @@ class Container:
         spec, plan, image = self._prepared
         if spec.uid_mappings != taken.uids:
             plan = plan.mapped(id_map(taken.uids), id_map(taken.gids))
-            self._prepared = (ranges.settled(spec, taken), plan, image)
+            spec = spec.replace(uid_mappings=taken.uids, gid_mappings=taken.gids)
+            self._prepared = (spec, plan, image)
         if slots.USERNS in image.slots:
             shared[slots.USERNS] = taken.userns()
 

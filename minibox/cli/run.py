@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from minibox.host import Host
     from minibox.network.wiring import Wiring
     from minibox.request import Options
-    from minibox.resources.cgroup import Cgroup
     from minibox.spec import Spec
     from minibox.supervisor import Process
 
@@ -101,37 +100,13 @@ def execute(values: Values) -> int:
         if wiring:
             wiring.take(say)
         spec, here = prepare(values, terminals=terminals, wiring=wiring)
-        outcome = _grouped(spec, here, values, terminals, timeout, wiring)
+        outcome = _run(spec, here, values, terminals, timeout, wiring)
     finally:
         if wiring:
             wiring.release()
     if outcome.timed_out:
         say(f"the container was killed after {limit} (--timeout)")
     return outcome.exit_code
-
-
-def _grouped(
-    spec: Spec,
-    here: Host,
-    values: Values,
-    terminals: tuple[int, ...],
-    timeout: float | None,
-    wiring: Wiring | None,
-) -> foreground.Outcome:
-    """With the cgroup that it is to have; said, when its memory was not enough."""
-    if spec.cgroup is None:
-        return _run(spec, here, values, terminals, timeout, wiring, None)
-    from minibox import limits
-    from minibox.resources import making
-
-    group = making.plain(spec.cgroup)
-    try:
-        outcome = _run(spec, here, values, terminals, timeout, wiring, group)
-        if outcome.was_killed and group.oom_kills():
-            say(limits.short_of(spec.cgroup.limits.memory))
-        return outcome
-    finally:
-        group.remove()
 
 
 def _run(
@@ -141,8 +116,8 @@ def _run(
     terminals: tuple[int, ...],
     timeout: float | None,
     wiring: Wiring | None,
-    group: Cgroup | None,
 ) -> foreground.Outcome:
+    """With the cgroup that it is to have; said, when its memory was not enough."""
     plan = compile(spec, here)
     show = show_trace if values.get("trace") else None
     streams = None
@@ -150,8 +125,13 @@ def _run(
         from minibox.resources.console import Streams
 
         streams = Streams(terminals, pty=spec.terminal is not None)
+    group = None
     try:
-        return foreground.run(
+        if spec.cgroup:
+            from minibox.resources import making
+
+            group = making.plain(spec.cgroup)
+        outcome = foreground.run(
             spec,
             plan,
             here,
@@ -162,7 +142,14 @@ def _run(
             plug=wiring.plug_in if wiring else None,
             group=group,
         )
+        if spec.cgroup and group and outcome.was_killed and group.oom_kills():
+            from minibox import limits
+
+            say(limits.short_of(spec.cgroup.limits.memory))
+        return outcome
     finally:
+        if group:
+            group.remove()
         if streams:
             streams.close()
 

@@ -9,9 +9,9 @@ import fcntl
 import os
 import time
 
-from minibox.errors import MiniboxError, StateError, Unsupported
+from minibox.errors import MiniboxError, StateError
 from minibox.resources import applying, controls, hierarchies, leftovers
-from minibox.resources.hierarchies import put, text, words
+from minibox.resources.hierarchies import pairs, put, text, words
 from minibox.spec import Limits, Record
 
 TYPE_CHECKING = False
@@ -94,10 +94,8 @@ class Cgroup:
         tree."""
         for controller, option in needed.items():
             if self.part(controller) is None:
-                known = "io (blkio)" if controller == "io" else controller
                 reason = "no cgroup file system that is mounted here has it"
-                text = f"{option}: the {known} controller is not available: {reason}"
-                raise Unsupported(text, "cgroups")
+                raise controls.unavailable(option, controller, reason)
 
     def write(self, part: Part, undo: Undo | None = None) -> None:
         """The limits that belong into this tree. SetupError, SpecError, Unsupported."""
@@ -123,12 +121,8 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many of its processes were killed for want of memory."""
-        path = self.file("memory", "memory.oom_control", "memory.events")
-        for line in text(path).splitlines() if path else ():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill" and count.isdigit():
-                return int(count)
-        return 0
+        counts = pairs(self.file("memory", "memory.oom_control", "memory.events"))
+        return counts.get("oom_kill", 0)
 
     def thaw_file(self) -> tuple[str, str]:
         """The file that freezes it, and what is written there to thaw it; "", "" without one."""

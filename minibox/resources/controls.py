@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from minibox.errors import SpecError
+from minibox.errors import SpecError, Unsupported
 from minibox.spec import Limits, Record
 
 TYPE_CHECKING = False
@@ -59,6 +59,12 @@ def needed(limits: Limits) -> dict[str, str]:
         if getattr(limits, field):
             found.setdefault(controller, option)
     return found
+
+
+def unavailable(option: str, controller: str, reason: str) -> Unsupported:
+    """What is said of a controller, by v2's name, that an option needs and cannot have."""
+    known = "io (blkio)" if controller == "io" else controller
+    return Unsupported(f"{option}: the {known} controller is not available: {reason}", "cgroups")
 
 
 def writes(limits: Limits, version: int, controllers: tuple[str, ...]) -> Iterator[Write]:

@@ -13,6 +13,7 @@ import struct
 
 from minibox import core
 from minibox.numbers import NUMBERS
+from minibox.resources.hierarchies import put
 
 ANY = -1
 # (major, minor): what the /dev of a container has, and terminals (admin-guide/devices.txt).
@@ -45,13 +46,7 @@ def write_list(path: str) -> None:
         shown = "*" if minor == ANY else minor
         rows.append(("devices.allow", f"c {major}:{shown} rwm"))
     for name, text in rows:
-        fd = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, f"{path}/{name}") from None
-        finally:
-            os.close(fd)
+        put(f"{path}/{name}", text)
 
 
 def attach(path: str) -> None:
@@ -59,7 +54,7 @@ def attach(path: str) -> None:
     program = assemble()
     code, licence = bytearray(program), bytearray(b"Apache-2.0\0")
     load = struct.pack(
-        "=IIQQ", CGROUP_DEVICE_PROGRAM, len(program) // 8, *map(_address, (code, licence))
+        "=IIQQ", CGROUP_DEVICE_PROGRAM, len(program) // 8, *map(core.address, (code, licence))
     )
     fd = core.syscall(NUMBERS["bpf"], PROG_LOAD, load.ljust(128, b"\0"), 128)
     cgroup = -1
@@ -105,7 +100,3 @@ def _if(tests: tuple[tuple[int, int], ...]) -> list[bytes]:
 
 def _instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
     return struct.pack("=BBhi", code, src << 4 | dst, offset, value)
-
-
-def _address(data: bytearray) -> int:
-    return core.address(data)

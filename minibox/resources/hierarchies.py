@@ -114,6 +114,16 @@ def text(path: str) -> str:
         os.close(fd)
 
 
+def pairs(path: str) -> dict[str, int]:
+    """Of a cgroup's file with NAME NUMBER a line; nothing when there is no path, or no reading."""
+    found = {}
+    for line in text(path).splitlines() if path else ():
+        name, _, value = line.partition(" ")
+        if value.isdigit():
+            found[name] = int(value)
+    return found
+
+
 def put(path: str, value: str) -> None:
     """Write to a cgroup's file. OSError with its path."""
     try:

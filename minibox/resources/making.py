@@ -168,8 +168,5 @@ def _unavailable(controller: str, needed: dict[str, str], error: OSError) -> Min
     where, _, said = str(error.filename or "").partition(" +")
     controller = said if said in needed else controller
     hint = f"\n  hint: {DELEGATE}" if error.errno in (EACCES, EPERM) and os.geteuid() else ""
-    known = "io (blkio)" if controller == "io" else controller
-    reason = f"{where}: {error.strerror}"
-    return Unsupported(
-        f"{needed[controller]}: the {known} controller is not available: {reason}{hint}", "cgroups"
-    )
+    reason = f"{where}: {error.strerror}{hint}"
+    return controls.unavailable(needed[controller], controller, reason)

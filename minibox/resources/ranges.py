@@ -25,10 +25,6 @@ from minibox.numbers import NUMBERS
 from minibox.resources import idmap
 from minibox.spec import IDMapping
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from minibox.spec import Spec
-
 SIZE = 65536
 FIRST, COUNT = 1 << 30, 16384
 OWNER = "minibox"
@@ -192,10 +188,3 @@ def maps(number: int) -> tuple[Maps, Maps]:
         both = (IDMapping(0, FIRST + number * SIZE, SIZE),)
         return both, both
     return (IDMapping(0, uids[number], SIZE),), (IDMapping(0, gids[number], SIZE),)
-
-
-def settled(spec: Spec, range_: Range) -> Spec:
-    """The same container with these ids."""
-    if spec.uid_mappings == range_.uids:
-        return spec
-    return spec.replace(uid_mappings=range_.uids, gid_mappings=range_.gids)

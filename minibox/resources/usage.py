@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from minibox.resources.hierarchies import text
+from minibox.resources.hierarchies import pairs, text
 from minibox.spec import Record
 
 TYPE_CHECKING = False
@@ -50,16 +50,6 @@ def read(group: Cgroup) -> Usage:
     return Usage(**found, pressure=pressure or None)
 
 
-def _pairs(path: str) -> dict[str, int]:
-    """Of a file with NAME NUMBER a line."""
-    found = {}
-    for line in text(path).splitlines() if path else ():
-        name, _, value = line.partition(" ")
-        if value.isdigit():
-            found[name] = int(value)
-    return found
-
-
 def _number(path: str) -> int | None:
     """None where there is no file; 0 for no limit."""
     value = text(path).strip() if path else ""
@@ -72,7 +62,7 @@ def _number(path: str) -> int | None:
 
 def _cpu(group: Cgroup, found: dict[str, Any]) -> None:
     used = group.file("cpuacct", "cpuacct.usage", "cpu.stat")
-    stat = _pairs(group.file("cpu", "cpu.stat", "cpu.stat") or used)
+    stat = pairs(group.file("cpu", "cpu.stat", "cpu.stat") or used)
     if used.endswith("cpuacct.usage"):
         found["cpu"] = _number(used)
     elif "usage_usec" in stat:
@@ -87,7 +77,7 @@ def _memory(group: Cgroup, found: dict[str, Any]) -> None:
     used = _number(group.file("memory", "memory.usage_in_bytes", "memory.current"))
     if used is None:
         return
-    stat = _pairs(group.file("memory", "memory.stat", "memory.stat"))
+    stat = pairs(group.file("memory", "memory.stat", "memory.stat"))
     idle = stat.get("total_inactive_file", stat.get("inactive_file", 0))
     found["memory"] = max(0, used - idle)
     limit = _number(group.file("memory", "memory.limit_in_bytes", "memory.max"))
@@ -124,6 +114,6 @@ def _pressure(group: Cgroup) -> dict[str, dict[str, dict[str, float]]]:
         assert part is not None
         for line in text(f"{part.path}/{kind}.pressure").splitlines():
             who, *words = line.split()
-            pairs = [word.partition("=") for word in words]
-            found.setdefault(kind, {})[who] = {key: float(value) for key, _, value in pairs}
+            parts = [word.partition("=") for word in words]
+            found.setdefault(kind, {})[who] = {key: float(value) for key, _, value in parts}
     return found

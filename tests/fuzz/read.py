@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from minibox import elf, processes, request, resident, seccomp, settings
 from minibox.host import Host
 from minibox.network import naming
-from minibox.resources import accounts, idmap, ranges, subids
+from minibox.resources import accounts, idmap, leftovers, ranges, subids
 from minibox.seccomp import library, profile
 from minibox.seccomp import rules as seccomp_rules
 from minibox.spec import DEFAULT_CAPABILITIES, User
@@ -321,12 +321,12 @@ def process(given):
         row = processes._row(7, [(0, 1000, 1)])
     assert row is not None and row.ppid == ppid and row.uid == 0
     assert isinstance(row.command, str) and row.terminal
-    with mock.patch.object(resident, "open", lambda *_: io.BytesIO(stat), create=True):
+    with mock.patch.object(leftovers, "open", lambda *_: io.BytesIO(stat), create=True):
         assert resident.start_time(7) == began
 
 
 def any_stat(data):
-    with mock.patch.object(resident, "open", lambda *_: io.BytesIO(data), create=True):
+    with mock.patch.object(leftovers, "open", lambda *_: io.BytesIO(data), create=True):
         assert isinstance(resident.start_time(7), int)
 
 

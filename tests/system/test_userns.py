@@ -170,6 +170,15 @@ def test_rows_that_say_nothing(handed_out, rootfs, rows):
 ROWS = "tester:100000:65536\n"
 
 
+def make_for_user(directory):
+    """A directory of the user's, which he can reach."""
+    directory.mkdir()
+    os.chown(directory, USER, USER)
+    for above in directory.parents:
+        if not above.stat().st_mode & 1:
+            above.chmod(above.stat().st_mode | 1)
+
+
 def test_an_ordinary_user_has_his_id_and_those_handed_out(handed_out, rootfs):
     script = f"{IDS}; id -u"
     done = handed_out(ROWS, ROWS, COMMAND, "run", rootfs, "/bin/sh", "-c", script, user=True)
@@ -220,11 +229,7 @@ exec {shlex.join(DROP)} {COMMAND} run {rootfs} /bin/sh -c '{IDS}'"""
 
 def test_a_kept_container_of_an_ordinary_user(handed_out, rootfs, tmp_path):
     state = tmp_path / "of-user"
-    state.mkdir()
-    os.chown(state, USER, USER)
-    for above in state.parents:
-        if not above.stat().st_mode & 1:
-            above.chmod(above.stat().st_mode | 1)
+    make_for_user(state)
     script = f"""set -e; c="{COMMAND} --root {state}"
 $c run -d --name a {rootfs} /bin/sh -c 'cat /proc/self/uid_map; exec sleep 1000' >/dev/null
 $c exec a cat /proc/self/gid_map
@@ -245,11 +250,7 @@ def test_keep_id(handed_out, rootfs):
 
 def test_keep_id_writes_as_the_caller(handed_out, rootfs, tmp_path):
     share = tmp_path / "share"
-    share.mkdir()
-    os.chown(share, USER, USER)
-    for above in share.parents:
-        if not above.stat().st_mode & 1:
-            above.chmod(above.stat().st_mode | 1)
+    make_for_user(share)
     words = ["run", "--userns", "keep-id", "-v", f"{share}:/mnt", rootfs, "/bin/touch", "/mnt/x"]
     done = handed_out(ROWS, ROWS, COMMAND, *words, user=True)
     assert done.returncode == 0, done
