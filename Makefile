@@ -47,15 +47,15 @@ check: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.c csrc/*.h benchmarks/*.c \
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/lab/*.[ch] benchmarks/*.c \
 		tests/escape/*.[ch] tests/escape/preload/*.c
 	$(MAKE) lint-c
 
 # The C code as the compiler's analyser, a linter and the other architecture see it.
 lint-c: .venv/tested
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance \
-		--inline-suppr --suppress=missingIncludeSystem csrc/*.c
-	for file in csrc/*.c; do \
+		--inline-suppr --suppress=missingIncludeSystem csrc/*.c csrc/lab/*.c
+	for file in csrc/*.c csrc/lab/*.c; do \
 		gcc -std=gnu11 -Wall -Wextra -Werror -fanalyzer -O2 -c $$file -o /dev/null || exit 1; \
 		aarch64-linux-gnu-gcc -std=gnu11 -Wall -Wextra -Werror -O2 -c $$file -o /dev/null || exit 1; \
 	done
@@ -74,5 +74,5 @@ load: setup
 	$(SUDO) $(BIN)/python benchmarks/load.py --net bridge --containers 250
 
 clean:
-	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c minibox/_seccomp.py
+	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c minibox/_lab.c minibox/_seccomp.py
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

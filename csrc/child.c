@@ -100,6 +100,8 @@ static long run_op(struct mb_plan *plan, const struct mb_op *op) {
         return mb_init(plan);
     case MB_NETLINK:
         return netlink(a, b);
+    case MB_CALL:
+        return mb_call(a, b);
     case MB_MONITOR:
         return mb_monitor(plan, a, (struct mb_monitor *)(uintptr_t)b);
     default:

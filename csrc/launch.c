@@ -90,13 +90,21 @@ static void restore_dumpable(void) {
     pthread_mutex_unlock(&dumpable_lock);
 }
 
+static uint64_t parent_tid(struct mb_clone *how) {
+    return how->parent_tid ? how->parent_tid : sys_address(&how->tid);
+}
+
+static uint64_t child_tid(struct mb_plan *plan, const struct mb_clone *how) {
+    return how->child_tid ? how->child_tid : sys_address(&plan->alive);
+}
+
 static long clone_by_clone3(struct mb_plan *plan, struct mb_clone *how, uint64_t stack,
                             uint64_t stack_size) {
     struct clone3_args args = {
         .flags = how->flags,
         .pidfd = sys_address(&how->pidfd),
-        .child_tid = sys_address(&plan->alive),
-        .parent_tid = sys_address(&how->parent_tid),
+        .child_tid = child_tid(plan, how),
+        .parent_tid = parent_tid(how),
         .exit_signal = (uint64_t)how->exit_signal,
         .stack = stack,
         .stack_size = stack_size,
@@ -110,8 +118,9 @@ static long clone_by_clone3(struct mb_plan *plan, struct mb_clone *how, uint64_t
 
 static long clone_by_clone(struct mb_plan *plan, struct mb_clone *how, void *stack_top) {
     uint64_t flags = how->flags | (uint64_t)how->exit_signal;
-    void *parent_tid = how->flags & CLONE_PIDFD ? (void *)&how->pidfd : (void *)&how->parent_tid;
-    return sys_clone_onto(flags, stack_top, parent_tid, &plan->alive, how->tls, mb_child, plan);
+    uint64_t word = how->flags & CLONE_PIDFD ? sys_address(&how->pidfd) : parent_tid(how);
+    return sys_clone_onto(flags, stack_top, (void *)(uintptr_t)word,
+                          (void *)(uintptr_t)child_tid(plan, how), how->tls, mb_child, plan);
 }
 
 // What only clone3 can say: a flag above 32 bits (CLONE_INTO_CGROUP among them) or below 8, where
@@ -121,19 +130,19 @@ static int needs_clone3(const struct mb_clone *how) {
 }
 
 static long clone_child(struct mb_plan *plan, struct mb_clone *how) {
-    // The stack lies at the arena's end, and ends 16-byte aligned.
-    char *top = (char *)plan + (plan->size & ~15u);
-    uint64_t stack_size = 16384;
+    // The arena's end, 16-byte aligned, unless the caller has a stack of its own.
+    uint64_t stack_size = how->stack ? how->stack_size : 16384;
+    uint64_t stack = how->stack ? how->stack : sys_address(plan) + (plan->size & ~15u) - stack_size;
     if (how->call == 2 && needs_clone3(how)) {
         return -EINVAL;
     }
     long r = -ENOSYS;
     if (how->call != 2) {
-        r = clone_by_clone3(plan, how, sys_address(top) - stack_size, stack_size);
+        r = clone_by_clone3(plan, how, stack, stack_size);
     }
     // A seccomp filter that cannot look into clone3's struct answers ENOSYS, as an old kernel does.
     if (r == -ENOSYS && how->call != 3 && !needs_clone3(how)) {
-        r = clone_by_clone(plan, how, top);
+        r = clone_by_clone(plan, how, (void *)(uintptr_t)(stack + stack_size));
     }
     return r;
 }
@@ -204,6 +213,11 @@ void mb_forget(struct mb_plan *plan) {
 
 long mb_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) {
     return sys6(nr, a, b, c, d, e, f);
+}
+
+// A child in Python's memory has all of its functions.
+long mb_call(uint64_t function, uint64_t argument) {
+    return ((long (*)(void *))(uintptr_t)function)((void *)(uintptr_t)argument);
 }
 
 // All three would leave two processes in Python's memory.

@@ -61,6 +61,7 @@ enum {
     MB_INIT = -4, // go on in a new child and let this process be its init; staged only
     MB_MONITOR = -5, // (clone flags, struct mb_monitor): the same, as its monitor; staged only
     MB_NETLINK = -6, // (netlink socket, struct msghdr): send a message and take its acknowledgement
+    MB_CALL = -7, // (function, argument): call a C function of the program's own; not staged
 };
 
 // What MB_MONITOR is told. The fds are its ends, -1 where there is none; the working directory is
@@ -102,6 +103,10 @@ struct mb_monitor {
 struct mb_clone {
     uint64_t flags; // CLONE_*; exactly these reach the kernel
     uint64_t tls; // with CLONE_SETTLS
+    uint64_t stack; // the lowest byte of a stack of the caller's own, or 0: the arena's end
+    uint64_t stack_size; //
+    uint64_t parent_tid; // the address of the word for CLONE_PARENT_SETTID, or 0: `tid`
+    uint64_t child_tid; // the same for CLONE_CHILD_SETTID and CLEARTID, or 0: the plan's `alive`
     const int *set_tid; // pids, innermost namespace first
     uint64_t set_tid_size; // how many
     int32_t exit_signal; //
@@ -109,7 +114,7 @@ struct mb_clone {
     int32_t call; // 0: clone3, or clone where it does not exist; 2 or 3: that call only
     int32_t pid; // out
     int32_t pidfd; // out; -1 without CLONE_PIDFD
-    int32_t parent_tid; // out, with CLONE_PARENT_SETTID
+    int32_t tid; // out, with CLONE_PARENT_SETTID and no word of the caller's own
 };
 
 // Map a zeroed arena of so many bytes; with fd != NULL it is a sealed memfd that a stage can map.
@@ -145,6 +150,7 @@ long mb_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_
 void mb_relocate(struct mb_plan *plan);
 long mb_run(struct mb_plan *plan, uint32_t first, uint32_t end);
 void mb_child(void *plan);
+long mb_call(uint64_t function, uint64_t argument);
 
 // Only the static init has these; in Python's memory a plan with one of the three is refused.
 long mb_fork(struct mb_plan *plan, uint64_t flags);

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from minibox.primitive import Clone, clone
     from minibox.runtime import Container, Result, run
-    from minibox.topology.lab import Topology
+    from minibox.topology.standing import Topology
 
 
 def __getattr__(name: str) -> object:
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> object:
     elif name in ("Clone", "clone"):
         from minibox import primitive as module  # type: ignore[no-redef]
     elif name == "Topology":
-        from minibox.topology import lab as module  # type: ignore[no-redef]
+        from minibox.topology import standing as module  # type: ignore[no-redef]
     else:
         from minibox import errors as module  # type: ignore[no-redef]
     value = getattr(module, name)

@@ -167,6 +167,9 @@ def launch(
     exit_signal: int = SIGCHLD,
     staged: bool = False,
     tls: int = 0,
+    stack: tuple[int, int] = (0, 0),
+    parent_tid: int = 0,
+    child_tid: int = 0,
     set_tid: Sequence[int] = (),
     cgroup: int = -1,
     call: int = 0,
@@ -190,6 +193,8 @@ def launch(
         slots[image.slots["arena"]] = memfd
     how = ffi.new("struct mb_clone *")
     how.flags, how.exit_signal, how.tls, how.call = flags, exit_signal, tls, call
+    how.stack, how.stack_size = stack
+    how.parent_tid, how.child_tid = parent_tid, child_tid
     how.cgroup = max(0, cgroup)
     if set_tid:
         pids = ffi.new("int[]", list(set_tid))

@@ -8,7 +8,7 @@ import os
 
 from minibox import syscalls as sc
 from minibox.numbers import SYSCALLS
-from minibox.plan import STEPS, ArenaFd, Memory, Slot, Strings, Struct
+from minibox.plan import STEPS, Address, ArenaFd, Memory, Slot, Strings, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def _names(prefix: str) -> dict[str, int]:
     }
 
 
-def _flags(value: int, prefix: str) -> str:
+def flags(value: int, prefix: str) -> str:
     """0x6 -> "MS_NOSUID|MS_NODEV", with what has no name in hexadecimal."""
     found = []
     rest = value
@@ -44,7 +44,7 @@ def _quoted(data: bytes) -> str:
 
 def _integer(value: int, kind: str) -> str:
     if kind.startswith("|"):
-        return _flags(value, kind[1:])
+        return flags(value, kind[1:])
     if kind.startswith("="):
         names = [name for name, number in _names(kind[1:]).items() if number == value]
         return names[0].removeprefix("IOCTL_") if names else str(value)
@@ -72,6 +72,8 @@ def _memory(memory: Memory) -> str:
 def _arg(arg: Arg, kind: str) -> str:
     if arg is None:
         return "NULL"
+    if isinstance(arg, Address):
+        return arg.text
     if isinstance(arg, int):
         return _integer(arg, kind)
     if isinstance(arg, bytes):
@@ -114,7 +116,7 @@ def result(op: Op, value: int) -> str:
 
 
 def clone_line(plan: Plan) -> str:
-    return f"clone3({{flags={_flags(plan.flags, 'CLONE_')}, exit_signal=SIGCHLD}})"
+    return f"clone3({{flags={flags(plan.flags, 'CLONE_')}, exit_signal=SIGCHLD}})"
 
 
 def table(plan: Plan) -> str:
@@ -151,7 +153,7 @@ def traced(plan: Plan, results: list[int], micros: list[float], last: int) -> st
 def as_data(plan: Plan) -> dict[str, object]:
     """The plan as plain data, for --json."""
     return {
-        "clone_flags": _flags(plan.flags, "CLONE_").split("|"),
+        "clone_flags": flags(plan.flags, "CLONE_").split("|"),
         "staged": plan.staged,
         "uid_map": plan.uid_map.decode(),
         "gid_map": plan.gid_map.decode(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from minibox.plan import FORK, GATE, INIT, MONITOR, NETLINK, STEPS, STORE
+from minibox.plan import CALL, FORK, GATE, INIT, MONITOR, NETLINK, STEPS, STORE
 
 SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "write": (1, 64, "fd bytes int"),
@@ -89,6 +89,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     INIT: (STEPS[INIT], STEPS[INIT], ""),
     MONITOR: (STEPS[MONITOR], STEPS[MONITOR], "|CLONE_ memory"),
     NETLINK: (STEPS[NETLINK], STEPS[NETLINK], "fd memory"),
+    CALL: (STEPS[CALL], STEPS[CALL], "any any"),
 }
 
 NUMBERS: dict[str, int] = {

@@ -24,13 +24,25 @@ ARENA_FD = 96
 
 # The steps that are no system call, with their op numbers.
 GATE, STORE, FORK, INIT, MONITOR, NETLINK = "gate", "store", "fork", "init", "monitor", "netlink"
-STEPS = {GATE: -1, STORE: -2, FORK: -3, INIT: -4, MONITOR: -5, NETLINK: -6}
+CALL = "call"
+STEPS = {GATE: -1, STORE: -2, FORK: -3, INIT: -4, MONITOR: -5, NETLINK: -6, CALL: -7}
 
 
 class Slot(str):
     """The name of a place that keeps an fd: the result of an earlier op, or an input of launch."""
 
     __slots__ = ()
+
+
+class Address(int):
+    """An address in the program's own memory, and how it is shown."""
+
+    text: str
+
+    def __new__(cls, value: int, text: str) -> Address:
+        made = super().__new__(cls, value)
+        made.text = text
+        return made
 
 
 class Memory:

@@ -34,6 +34,10 @@ class Clone:
         """Open the gate that a program may wait at."""
         self._child.go()
 
+    def arrived(self, timeout: float = 10.0) -> bool:
+        """Wait until it is at its gate: does it come there in so many seconds?"""
+        return self._child.arrived(timeout)
+
     def left(self, timeout: float) -> bool:
         """Has it left the shared memory, by exec or death (CLONE_CHILD_CLEARTID)?"""
         return self._child.left(timeout)
@@ -68,35 +72,50 @@ class Clone:
         self._child.close()
 
 
+def reaching(flags: int, *, exact: bool) -> int:
+    """The flags that reach the kernel when `flags` are asked for."""
+    if exact:
+        return flags
+    without_pidfd = sc.CLONE_THREAD | sc.CLONE_PARENT_SETTID | sc.CLONE_DETACHED
+    return flags | sc.CLONE_CHILD_CLEARTID | (0 if flags & without_pidfd else sc.CLONE_PIDFD)
+
+
 def clone(
     program: Sequence[Op],
     flags: int = 0,
     *,
     exit_signal: int = core.SIGCHLD,
     tls: int = 0,
+    stack: tuple[int, int] = (0, 0),
+    parent_tid: int = 0,
+    child_tid: int = 0,
     set_tid: Sequence[int] = (),
     cgroup: int = -1,
     call: int = 0,
     inputs: Mapping[str, int] | None = None,
+    exact: bool = False,
 ) -> Clone:
     """Clone a child that runs a program of system calls: clone(2) and clone3(2), bare.
 
     flags reach the kernel as they are, with CLONE_CHILD_CLEARTID, and with CLONE_PIDFD where the
-    call allows it. After the last op the child exits with 0. call: 2 or 3 insists on clone or
-    clone3. inputs: fds by the name of the slot. OSError with the kernel's errno.
+    call allows it; exact: without these two. After the last op the child exits with 0. stack:
+    address and bytes of one of the caller's own, 0 for one of 16 KiB. parent_tid, child_tid:
+    addresses of his own words for the flags of that name; `left` is then not told of the end.
+    call: 2 or 3 insists on clone or clone3. inputs: fds by the name of the slot. OSError with the
+    kernel's errno.
     """
     shares_handlers = bool(flags & sc.CLONE_SIGHAND)
     plan = Plan((), flags, tuple(program), reset_signals=not shares_handlers)
-    extra = sc.CLONE_CHILD_CLEARTID
-    if not flags & (sc.CLONE_THREAD | sc.CLONE_PARENT_SETTID | sc.CLONE_DETACHED):
-        extra |= sc.CLONE_PIDFD
     try:
         child = core.launch(
             plan.encode(),
-            flags | extra,
+            reaching(flags, exact=exact),
             dict(inputs or {}),
             exit_signal=exit_signal,
             tls=tls,
+            stack=stack,
+            parent_tid=parent_tid,
+            child_tid=child_tid,
             set_tid=set_tid,
             cgroup=cgroup,
             call=call,

@@ -10,20 +10,9 @@ from __future__ import annotations
 import os
 import struct
 
+from minibox import plan
 from minibox.numbers import NUMBERS
-from minibox.plan import (
-    FORK,
-    GATE,
-    INIT,
-    MONITOR,
-    NETLINK,
-    STORE,
-    Memory,
-    Op,
-    Slot,
-    Strings,
-    Struct,
-)
+from minibox.plan import Memory, Op, Slot, Strings, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -388,29 +377,36 @@ def sendmsg(fd: Fd, msghdr: Memory, **how: Unpack[How]) -> Op:
 def gate(number: int = 1, **how: Unpack[How]) -> Op:
     """Wait until the parent has done its part and opens this gate: the first for id maps and
     cgroups, the second for the network."""
-    return _op(GATE, number, **how)
+    return _op(plan.GATE, number, **how)
 
 
 def store(value: Slot, into: Memory, **how: Unpack[How]) -> Op:
     """Put a slot's value, 32 bits, into memory that a later call reads."""
-    return _op(STORE, value, into, **how)
+    return _op(plan.STORE, value, into, **how)
 
 
 def fork(flags: int, **how: Unpack[How]) -> Op:
     """Go on in a new child; this process ends. With CLONE_PARENT its parent is the child's."""
-    return _op(FORK, flags, **how)
+    return _op(plan.FORK, flags, **how)
 
 
 def init(**how: Unpack[How]) -> Op:
     """Go on in a new child; this process stays as its init."""
-    return _op(INIT, **how)
+    return _op(plan.INIT, **how)
 
 
 def monitor(flags: int, settings: Memory, **how: Unpack[How]) -> Op:
     """Go on in a new child; this process stays outside as its monitor (csrc/monitor.c)."""
-    return _op(MONITOR, flags, settings, **how)
+    return _op(plan.MONITOR, flags, settings, **how)
 
 
 def netlink(fd: Fd, msghdr: Memory, **how: Unpack[How]) -> Op:
     """Send a message and take its acknowledgement, whose error is that of this step."""
-    return _op(NETLINK, fd, msghdr, **how)
+    return _op(plan.NETLINK, fd, msghdr, **how)
+
+
+def call(function: int, argument: int | Memory = 0, **how: Unpack[How]) -> Op:
+    """Call a C function, `long function(void *argument)`, at an address in the program's memory
+    (a cffi function pointer as a plan.Address). What it returns counts as a system call's result.
+    """
+    return _op(plan.CALL, function, argument, **how)

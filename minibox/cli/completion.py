@@ -48,9 +48,9 @@ def _all(kind: str) -> Iterator[str]:
 
         yield from Networks(store.root).names()
     elif kind == "topologies":
-        from minibox.topology import lab
+        from minibox.topology import standing
 
-        yield from lab.names(store.root)
+        yield from standing.names(store.root)
     else:
         for container in resident.residents(store):
             if kind != "running" or container.state().is_running:

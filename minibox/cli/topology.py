@@ -9,8 +9,8 @@ import sys
 from minibox import cli
 from minibox.cli import containers
 from minibox.errors import MiniboxError, SpecError
-from minibox.topology import lab
-from minibox.topology.lab import Topology
+from minibox.topology import standing
+from minibox.topology.standing import Topology
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def execute(values: Values) -> int:
     if action == "ls":
         if names:
             raise SpecError("NAME", "ls lists all topologies")
-        print("".join(f"{name}\n" for name in lab.names(containers.store().root)), end="")
+        print("".join(f"{name}\n" for name in standing.names(containers.store().root)), end="")
         return 0
     act = {"up": _up, "down": _down, "show": _show}.get(action)
     if act is None:

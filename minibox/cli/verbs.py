@@ -199,6 +199,21 @@ VERBS = (
         actions=("up", "down", "show", "ls"),
     ),
     Verb(
+        "lab",
+        "minibox.cli.lab",
+        "Experiments that show what each clone flag does: list, run NAME|FILE.py, show NAME.",
+        (
+            ALL,
+            Option(("--report",), "report", VALUE, "run: one page with all of it.", "FILE.html"),
+            JSON,
+        ),
+        ("ACTION", "NAME…"),
+        optional=2,
+        interspersed=True,
+        completes="experiments",
+        actions=("list", "run", "show"),
+    ),
+    Verb(
         "doctor",
         "minibox.cli.doctor",
         "Print what this host offers for containers, what follows, and what mends it.",

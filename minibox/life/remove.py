@@ -144,8 +144,6 @@ def gc(store: Store) -> Iterator[str]:
             remove_tree(path)
             yield path
     if is_there(f"{store.root}/topologies"):
-        from minibox.topology import lab
-
         yield from lab.sweep(store.root)
     if is_there(f"{store.root}/networks") or is_there(f"{store.root}/pasta"):
         from minibox.network import afterwards

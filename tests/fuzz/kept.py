@@ -23,7 +23,7 @@ from minibox.network.config import Networks
 from minibox.network.leases import Leases
 from minibox.resident import Resident
 from minibox.store import Store
-from minibox.topology import lab
+from minibox.topology import standing
 from tests.fuzz import strategies as s
 from tests.fuzz.properties import PLACE, Property, check_message
 from tests.fuzz.streams import seen
@@ -314,7 +314,7 @@ def networks(root):
             list(leases.all())
             leases.preview()
             list(leases.sweep())
-    for name in lab.names(root):
+    for name in standing.names(root):
         try:
             one = lab.Topology.find(name, root=root)
             one.text()

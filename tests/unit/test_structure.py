@@ -27,6 +27,7 @@ FLOORS = {
     "minibox.seccomp": 3, "minibox._seccomp": 3,
     "minibox.lines": 3, "minibox.logs": 4, "minibox.events": 4,
     "minibox.foreground": 4, "minibox.guests": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.restrictions": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
+    "minibox.lab": 5, "minibox._lab": 5,
     "minibox.cli": 5, "minibox.__main__": 5,
 }  # fmt: skip
 SLOW = {"click", "dataclasses", "enum", "typing", "re", "json", "signal", "subprocess", "socket",
@@ -56,7 +57,7 @@ def imported(file):
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
-    known = {name for name, _ in modules()} | {"minibox._core", "minibox._seccomp"}
+    known = {name for name, _ in modules()} | {"minibox._core", "minibox._lab", "minibox._seccomp"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("minibox"))
@@ -77,6 +78,11 @@ def test_imports_go_down_only(name, file):
 def test_only_core_imports_the_extension():
     users = [name for name, file in modules() if "minibox._core" in set(imported(file))]
     assert users == ["minibox.core"]
+
+
+def test_only_one_module_imports_the_labs_c():
+    users = [name for name, file in modules() if "minibox._lab" in set(imported(file))]
+    assert users == ["minibox.lab.memory"]
 
 
 def test_only_one_module_knows_libseccomp():
@@ -126,7 +132,7 @@ def test_the_quick_path_imports_little(tmp_path, net):
 def test_every_source_has_its_licence_line():
     files = [
         *sources(),
-        *REPOSITORY.glob("csrc/*.[ch]"),
+        *REPOSITORY.glob("csrc/**/*.[ch]"),
         *REPOSITORY.glob("tests/**/*.py"),
     ]
     assert [

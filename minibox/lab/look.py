@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where experiments look: what the kernel tells of a process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from minibox import core
+from minibox.numbers import NUMBERS
+
+# enum kcmp_type of include/uapi/linux/kcmp.h.
+KCMP = {"VM": 1, "FILES": 2, "FS": 3, "SIGHAND": 4, "IO": 5, "SYSVSEM": 6}
+PAUSE = 0.0002
+
+
+def kcmp(pid: int, kind: str) -> str:
+    """ "same" or "another": do that process and this one share their VM, FILES, FS, SIGHAND, IO or
+    SYSVSEM? OSError (kcmp(2))."""
+    result = core.syscall(NUMBERS["kcmp"], os.getpid(), pid, KCMP[kind], 0, 0)
+    return "another" if result else "same"
+
+
+def status(pid: int | str = "self", task: int | None = None) -> dict[str, str]:
+    """/proc/PID/status (or its task's), by field. OSError."""
+    path = f"/proc/{pid}/status" if task is None else f"/proc/{pid}/task/{task}/status"
+    with open(path, encoding="utf-8", errors="backslashreplace") as file:
+        pairs = (line.partition(":") for line in file)
+        return {key: value.strip() for key, _, value in pairs}
+
+
+def namespace(kind: str, pid: int | str = "self") -> str:
+    """The namespace that a process is in: "uts:[4026531838]". OSError."""
+    return os.readlink(f"/proc/{pid}/ns/{kind}")
+
+
+def until(seen: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Look again and again until something is seen, or the time is over: was it seen?"""
+    deadline = time.monotonic() + seconds
+    while not seen():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE)
+    return True

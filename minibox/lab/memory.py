@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that experiments share with their children or do not, and C functions to run there."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+from minibox._lab import ffi, lib
+from minibox.plan import Address
+
+PAGE = mmap.PAGESIZE
+
+
+class Block:
+    """Private memory of its own pages, zeroed: words in it, a stack, or something to write to.
+
+    A child with CLONE_VM sees it, one without has a copy. As a context manager it is unmapped at
+    the end, by which time no child may use it.
+    """
+
+    def __init__(self, size: int = PAGE) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self.memory = mmap.mmap(-1, size, flags)
+        self.size = size
+        self._base = ffi.from_buffer(self.memory)
+        self.address = int(ffi.cast("uintptr_t", self._base))
+
+    def word(self, index: int = 0) -> int:
+        """The index-th 32-bit word, as it is now."""
+        return int(ffi.cast("volatile int32_t *", self._base)[index])
+
+    def set(self, index: int, value: int) -> None:
+        """Store a 32-bit word."""
+        ffi.cast("volatile int32_t *", self._base)[index] = value
+
+    def pointer(self, index: int = 0, text: str = "&word") -> Address:
+        """The address of the index-th 32-bit word, for a call, which shows it as `text`."""
+        return Address(self.address + 4 * index, text)
+
+    @property
+    def stack(self) -> tuple[int, int]:
+        """All of it, as clone's `stack`."""
+        return self.address, self.size
+
+    def __enter__(self) -> Block:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ffi.release(self._base)
+        self.memory.close()
+
+
+def function(name: str) -> Address:
+    """A C function of csrc/lab/, for the op `call`."""
+    return pointer(getattr(lib, name), name)
+
+
+def pointer(function: Any, name: str = "function") -> Address:
+    """A cffi function pointer of your own, `long (*)(void *)`, for the op `call`."""
+    return Address(int(ffi.cast("uintptr_t", function)), name)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of an experiment: what it may do, and what it writes down."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from minibox import core, primitive
+from minibox import syscalls as sc
+from minibox.errors import Unsupported
+from minibox.lab import look, words
+from minibox.numbers import NUMBERS
+from minibox.plan import Op
+from minibox.primitive import WALL, Clone
+
+# A child of these has no exit signal: clone3(2) insists.
+SILENT = sc.CLONE_THREAD | sc.CLONE_PARENT
+END = 10.0
+
+
+class Figure(NamedTuple):
+    """A picture that runs put points into. x, y: what the axes show, with the unit. log: "x", "y",
+    "xy" or "". bars: x is a text, and each point a bar."""
+
+    title: str
+    x: str
+    y: str
+    log: str = ""
+    bars: bool = False
+
+
+@dataclass
+class Notes:
+    """What a run has written down; plain data, as it goes through a pipe as JSON.
+
+    saw: what the verdict is about. measured: name -> [value, unit], evidence only. calls: each
+    clone, with the child's steps. points: [figure, line, x, y]. unsupported: why this kernel or
+    machine cannot do it, or "". failed: what went wrong that no experiment foresaw, or "".
+    """
+
+    saw: dict[str, Any]
+    measured: dict[str, list[Any]]
+    calls: list[dict[str, Any]]
+    points: list[list[Any]]
+    unsupported: str = ""
+    failed: str = ""
+
+    @classmethod
+    def empty(cls) -> Notes:
+        return cls({}, {}, [], [])
+
+
+class Run:
+    """What an experiment's function gets.
+
+    name: which run it is. flags: the flags of this run, without those that are taken out (the tests
+    do that: an experiment must notice). Directories: the working directory is an empty tmpfs.
+    """
+
+    def __init__(self, name: str, flags: int, taken_out: int = 0) -> None:
+        self.name = name
+        self.flags = flags & ~taken_out
+        self.taken_out = taken_out
+        self.notes = Notes.empty()
+
+    def saw(self, what: str, value: str | int | bool | list[Any] | None) -> None:
+        """What the verdict compares with the expectation."""
+        self.notes.saw[what] = value
+
+    def measured(self, what: str, value: float, unit: str) -> None:
+        """A figure that goes with it, and decides nothing."""
+        self.notes.measured[what] = [value, unit]
+
+    def point(self, figure: Figure, line: str, x: float | str, y: float) -> None:
+        """A point of a line (or a bar) of a figure; runs may draw into the same one."""
+        self.notes.points.append([list(figure), line, x, y])
+
+    def unsupported(self, reason: str) -> None:
+        """Not on this kernel or machine, and why. Raises Unsupported."""
+        raise Unsupported(reason)
+
+    @contextmanager
+    def clone(self, program: Sequence[Op], flags: int | None = None, **how: Any) -> Iterator[Clone]:
+        """minibox.clone, written down; with the flags of this run unless others are given. At the
+        end of the block the child is killed, if need be, and reaped; a thread must end by itself,
+        its gate is opened. OSError, as the kernel refuses."""
+        bits = (self.flags if flags is None else flags) & ~self.taken_out
+        how.setdefault("exit_signal", 0 if bits & SILENT else core.SIGCHLD)
+        reach = primitive.reaching(bits, exact=how.get("exact", False))
+        line = words.clone(reach, how["exit_signal"], how.get("call", 0))
+        try:
+            child = primitive.clone(program, bits, **how)
+        except OSError as error:
+            self._wrote(line, error.errno or 0, ())
+            raise
+        report = None
+        try:
+            yield child
+        finally:
+            self._end(child, bits)
+            report = child.report()
+            child.close()
+            steps = words.steps(tuple(program), report.results, report.step)
+            self._wrote(line, 0, steps, child.pid)
+
+    def syscall(self, name: str, *args: int | bytes | bytearray | None, text: str = "") -> int:
+        """Any system call of this process, written down (as `text` if given): its result, or
+        -errno."""
+        try:
+            result = core.syscall(NUMBERS[name], *args)
+        except OSError as error:
+            result = -(error.errno or 0)
+        self._wrote(text or f"{name}({', '.join(map(str, args))})", max(0, -result), (), result)
+        return result
+
+    def _wrote(self, line: str, error: int, steps: Sequence[Any], result: int = 0) -> None:
+        returned = f"-1 {words.error(error)}" if error else str(result)
+        self.notes.calls.append({"call": line, "returned": returned, "steps": list(steps)})
+
+    def _end(self, child: Clone, bits: int) -> None:
+        try:
+            child.go()
+        except OSError:
+            pass  # it is gone
+        if bits & sc.CLONE_THREAD:
+            path = f"/proc/self/task/{child.pid}"
+            if not look.until(lambda: not os.path.exists(path), END):
+                raise TimeoutError(f"thread {child.pid} does not end")
+            return
+        try:
+            pidfd = core.pidfd_open(child.pid)
+        except ProcessLookupError:
+            return
+        try:
+            core.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(END * 1000)
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | WALL)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # it is reaped, or another's child (CLONE_PARENT)
+        finally:
+            os.close(pidfd)
