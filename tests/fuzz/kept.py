@@ -316,7 +316,7 @@ def networks(root):
             list(leases.sweep())
     for name in standing.names(root):
         try:
-            one = lab.Topology.find(name, root=root)
+            one = standing.Topology.find(name, root=root)
             one.text()
             one.svg()
         except StateError as error:

@@ -209,11 +209,11 @@ def test_a_topology_that_is_not_one(tmp_path):
     (tmp_path / "topologies").mkdir()
     file = tmp_path / "topologies/lab.json"
     file.write_text(json.dumps(record))
-    assert "10.1.0.2" in lab.Topology.find("lab", root=str(tmp_path)).text()
+    assert "10.1.0.2" in standing.Topology.find("lab", root=str(tmp_path)).text()
     for word, value in (("subnets", 3), ("addresses", [["a", "l"]]), ("is_up", 1), ("given", [])):
         file.write_text(json.dumps({**record, word: value}))
         with pytest.raises(StateError, match="cannot be used"):
-            lab.Topology.find("lab", root=str(tmp_path))
+            standing.Topology.find("lab", root=str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "", "\udcff"])
