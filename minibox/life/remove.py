@@ -144,7 +144,9 @@ def gc(store: Store) -> Iterator[str]:
             remove_tree(path)
             yield path
     if is_there(f"{store.root}/topologies"):
-        yield from lab.sweep(store.root)
+        from minibox.topology import standing
+
+        yield from standing.sweep(store.root)
     if is_there(f"{store.root}/networks") or is_there(f"{store.root}/pasta"):
         from minibox.network import afterwards
 

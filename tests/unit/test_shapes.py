@@ -20,6 +20,7 @@ from minibox.network.neighbours import Neighbours
 from minibox.network.subnet import Subnet
 from minibox.resident import Resident
 from minibox.store import Store
+from minibox.topology import standing
 
 ID, OTHER = "ab" * 32, "cd" * 32
 CONFIG = {
