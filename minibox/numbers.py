@@ -13,6 +13,7 @@ import os
 from minibox.plan import CALL, FORK, GATE, INIT, MONITOR, NETLINK, STEPS, STORE
 
 SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
+    "read": (0, 63, "fd memory int"),
     "write": (1, 64, "fd bytes int"),
     "close": (3, 57, "fd"),
     "rt_sigaction": (13, 134, "int memory memory int"),

@@ -59,8 +59,10 @@ def _names(verb: Verb, ctx: click.Context, text: str) -> list[CompletionItem]:
         return [CompletionItem(action) for action in verb.actions if action.startswith(text)]
     found = completion.names(verb.completes, text)
     items = [CompletionItem(name) for name in found if name not in given]
-    # A topology is a file, too.
-    return items or [CompletionItem(text, type="file")] if verb.name == "topology" else items
+    # A topology or an experiment is a file, too.
+    return (
+        items or [CompletionItem(text, type="file")] if verb.name in ("topology", "lab") else items
+    )
 
 
 def _networks(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:

@@ -51,6 +51,10 @@ def _all(kind: str) -> Iterator[str]:
         from minibox.topology import standing
 
         yield from standing.names(store.root)
+    elif kind == "experiments":
+        from minibox.lab import catalogue
+
+        yield from (one.name for one in catalogue())
     else:
         for container in resident.residents(store):
             if kind != "running" or container.state().is_running:

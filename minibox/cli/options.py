@@ -23,8 +23,8 @@ class Verb(Record):
     """One verb. module: where its `execute(values)` is. arguments: what it needs; the last one may
     end in … for more. optional: how many of them may be missing. quick: parsed without click, where
     the time matters. interspersed: options may follow arguments, which are no command line then.
-    completes: "containers", "running", "networks" or "topologies", what a shell offers for its
-    arguments. actions: the words that its first argument is one of."""
+    completes: "containers", "running", "networks", "topologies" or "experiments", what a shell
+    offers for its arguments. actions: the words that its first argument is one of."""
 
     name: str
     module: str

@@ -19,8 +19,9 @@ STYLE = """
   --unsupported: #c53030; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; } h3 { margin: 2.5rem 0 0.3rem; }
-table { border-collapse: collapse; margin: 0.6rem 0; } td, th { border-bottom: 1px solid var(--line);
-  padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; vertical-align: top; }
+table { border-collapse: collapse; margin: 0.6rem 0; }
+td, th { border-bottom: 1px solid var(--line); padding: 0.2rem 0.9rem 0.2rem 0; text-align: left;
+  vertical-align: top; }
 code, pre, td.value { font-family: ui-monospace, monospace; font-size: 0.85rem; }
 pre { overflow-x: auto; padding: 0.6rem; border-left: 3px solid var(--line); margin: 0.3rem 0; }
 .verdict { font-size: 0.8rem; padding: 0.1rem 0.5rem; border-radius: 1rem; color: #fff; }
@@ -43,7 +44,8 @@ def _page(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<style>{STYLE}</style></head><body>"
     yield "<h1>What every clone flag does</h1>"
-    yield f"<p>minibox {minibox.__version__} on Linux {_text(uname.release)}, {_text(_machine())}.</p>"
+    where = f"minibox {minibox.__version__} on Linux {uname.release}, {_machine()}"
+    yield f"<p>{_text(where)}.</p>"
     yield from _summary(results)
     for kind, title in KINDS.items():
         chosen = [one for one in results if one["kind"] == kind]

@@ -53,7 +53,7 @@ def _seen(data: dict[str, Any], name: str) -> Iterator[str]:
         note = f"   (expected: {in_words(expected[what])})" if differs else ""
         yield f"    {what:{width}}  {in_words(value)}{note}"
     for what, (value, unit) in data["measured"][name].items():
-        yield f"    {what:{width}}  {value:.4g} {unit}"
+        yield f"    {what:{width}}  {value:.4g} {unit}".rstrip()
 
 
 def in_words(value: Any) -> str:
