@@ -7,6 +7,7 @@ busybox; where there is none, from the host's own shell and coreutils with the l
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -72,8 +73,14 @@ def static_busybox() -> str | None:
 def _make_directory(path: Path, mode: int, owner: int) -> None:
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(mode)
-    if os.geteuid() == 0:
+    if os.geteuid() != 0:
+        return
+    try:
         os.chown(path, owner, owner)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # root of a user namespace that has no such id: it stays root's
 
 
 def _copy_text(etc: Path) -> int:
