@@ -37,7 +37,7 @@ rootfs/bin/busybox: .venv/installed
 
 .venv/tested: .venv/installed
 	PYTHON=$(PYTHON) tools/setup test </dev/null
-	$(PIP) install --no-build-isolation '.[test,check]'
+	$(PIP) install --no-build-isolation '.[test,check,plots]'
 	touch $@
 
 test: setup .venv/tested check

@@ -27,7 +27,8 @@ pre { overflow-x: auto; padding: 0.6rem; border-left: 3px solid var(--line); mar
 .verdict { font-size: 0.8rem; padding: 0.1rem 0.5rem; border-radius: 1rem; color: #fff; }
 .holds { background: var(--holds); } .differs { background: var(--differs); }
 .unsupported { background: var(--unsupported); } .faint { opacity: 0.7; }
-td.not { color: var(--differs); font-weight: bold; } svg { max-width: 100%; height: auto; }
+.wide { overflow-x: auto; } td.not { color: var(--differs); font-weight: bold; }
+svg { max-width: 100%; height: auto; }
 @media (prefers-color-scheme: dark) { svg { background: #fff; } }
 """
 
@@ -75,7 +76,7 @@ def _summary(results: Sequence[dict[str, Any]]) -> Iterator[str]:
         verdict: sum(one["verdict"] == verdict for one in results)
         for verdict in (HOLDS, DIFFERS, UNSUPPORTED)
     }
-    yield "<p>" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + "</p>"
+    yield "<p>" + ", ".join(f"{verdict}: {count}" for verdict, count in counts.items()) + "</p>"
     yield "<table><tr><th>experiment</th><th>verdict</th><th>hypothesis</th></tr>"
     for one in results:
         yield f'<tr><td><a href="#{_text(one["name"])}">{_text(one["name"])}</a></td>'
@@ -90,6 +91,7 @@ def _verdict(one: dict[str, Any]) -> str:
 def _experiment(one: dict[str, Any]) -> Iterator[str]:
     yield f'<h3 id="{_text(one["name"])}">{_text(one["name"])} {_verdict(one)}</h3>'
     yield f"<p>{_text(one['hypothesis'])}</p>"
+    yield f"<p><code>{_text(' | '.join(one['flags']))}</code></p>"
     for paragraph in one["about"].split("\n\n"):
         if paragraph:
             yield f'<p class="faint">{_text(paragraph)}</p>'
@@ -116,11 +118,15 @@ def _observed(one: dict[str, Any]) -> Iterator[str]:
     )
     if not what:
         return
-    yield "<table><tr><th></th>" + "".join(f"<th>{_text(name)}</th>" for name in names) + "</tr>"
+    yield (
+        '<div class="wide"><table><tr><th></th>'
+        + "".join(f"<th>{_text(name)}</th>" for name in names)
+        + "</tr>"
+    )
     for key in what:
         cells = "".join(_cell(one, name, key) for name in names)
         yield f"<tr><td>{_text(key)}</td>{cells}</tr>"
-    yield "</table>"
+    yield "</table></div>"
 
 
 def _cell(one: dict[str, Any], name: str, key: str) -> str:

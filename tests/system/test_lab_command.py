@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minibox lab, as people type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minibox import lab
+from tests.ordinary import DROP, REPOSITORY, uncover
+
+COMMAND = Path(sys.executable).with_name("minibox")
+QUICK = ("vm", "newuts")
+# More than the whole lab takes on a busy machine.
+LONG = 600
+
+
+def run(*words, code=0, **how):
+    how.setdefault("timeout", LONG)
+    done = subprocess.run([COMMAND, "lab", *words], capture_output=True, text=True, **how)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_the_list_has_all():
+    text = run()
+    assert text == run("list")
+    for one in lab.catalogue():
+        assert f"  {one.name} " in text
+        assert one.hypothesis in text
+
+
+def test_the_list_as_data():
+    names = [one["name"] for one in json.loads(run("list", "--json"))]
+    assert names == [one.name for one in lab.catalogue()]
+    assert [one["name"] for one in json.loads(run("list", "--json", "vm"))] == ["vm"]
+
+
+def test_a_run_is_a_line_each():
+    lines = run("run", *QUICK).splitlines()
+    assert [line.split() for line in lines] == [["holds", name] for name in QUICK]
+
+
+def test_a_run_as_data():
+    data = json.loads(run("run", "--json", *QUICK))
+    assert [one["name"] for one in data] == list(QUICK)
+    assert {one["verdict"] for one in data} == {"holds"}
+    assert {one["kernel"] for one in data} == {os.uname().release}
+    step = data[1]["plans"]["with"][0]["steps"][0]
+    assert step == {"call": 'sethostname("inside", 6)', "returned": "0"}
+
+
+def test_show_tells_the_whole_story():
+    text = run("show", "newuts")
+    for word in (
+        "with\n",
+        "without\n",
+        "clone3({flags=",
+        "CLONE_NEWUTS",
+        "verdict: holds",
+        "source:",
+    ):
+        assert word in text
+
+
+def test_a_report_is_a_page(tmp_path):
+    path = tmp_path / "out.html"
+    run("run", "--report", path, *QUICK)
+    text = path.read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    assert all(f'id="{name}"' in text for name in QUICK)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run",), "minibox: NAME: name experiments, or say --all\n"),
+        (("run", "--all", "vm"), "minibox: NAME: name experiments, or say --all\n"),
+        (("run", "nonsense"), "minibox: NAME: nonsense: no such experiment (minibox lab lists them)\n"),
+        (("run", "./no/such.py"), "minibox: NAME: ./no/such.py: no such Python file\n"),
+        (("show",), "minibox: NAME: no experiment is named\n"),
+        (("dance",), "minibox: ACTION: 'dance' is none of list, run, show\n"),
+        (("show", "vm", "--report", "x"), "minibox: --report: it goes with run\n"),
+        (("run", "vm", "--report", "/no/such/out.html"),
+         "minibox: --report: /no/such/out.html: No such file or directory\n"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_said(words, said):
+    assert run(*words, code=125) == said
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    words = f"{shlex.quote(str(COMMAND))} lab run vm newuts vm newuts | true"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, timeout=LONG)
+    assert done.stderr == b""
+
+
+def test_an_ordinary_user_gets_what_is_possible():
+    """In a user namespace that the bench makes: nothing goes wrong, and hardly anything is missing."""
+    words = [*DROP, str(COMMAND), "lab", "run", "--all", "--json"]
+    script = f"{uncover()}\ncd /; exec {shlex.join(words)}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=LONG
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    data = {one["name"]: one for one in json.loads(done.stdout)}
+    assert data["vm"]["verdict"] == data["newuts"]["verdict"] == "holds"
+    missing = [name for name, one in data.items() if one["verdict"] == "unsupported"]
+    assert len(missing) <= len(data) / 4, missing
+
+
+def ours(mark):
+    """The processes that have the mark in their environment."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if mark in Path(f"/proc/{name}/environ").read_bytes():
+                found.append(int(name))
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_lab_that_is_killed_leaves_nothing(number):
+    """At moments of its runs: all that it has made ends with it."""
+    mark = f"MINIBOX_TEST_MARK={os.getpid()}.{number}".encode()
+    name, _, value = mark.decode().partition("=")
+    for _ in range(12):
+        words = [COMMAND, "lab", "run", *QUICK * 20]
+        process = subprocess.Popen(words, env={**os.environ, name: value}, stdout=subprocess.PIPE)
+        with process:
+            for _ in range(random.randrange(1, 20)):
+                process.stdout.readline()
+            process.send_signal(number)
+            process.wait(LONG)
+        deadline = time.monotonic() + 10
+        while left := ours(mark):
+            assert time.monotonic() < deadline, left
+
+
+def test_in_a_tree_of_processes_that_reaps_nothing(tmp_path):
+    """SIGCHLD ignored by who calls, as some do."""
+    words = shlex.join([str(COMMAND), "lab", "run", "vm"])
+    code = f"import signal, os; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execlp('sh', 'sh', '-c', {words!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG
+    )
+    assert done.stdout.split() == ["holds", "vm"], done.stderr
+
+
+def test_the_bundled_experiments_are_in_the_package():
+    assert Path(lab.__file__).parent != REPOSITORY / "minibox/lab"
