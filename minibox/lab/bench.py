@@ -58,9 +58,16 @@ def make_run(experiment: Experiment, run: Run) -> Notes:
     finally:
         if not data:
             os.kill(keeper, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
+        code = _end_of(keeper)
         os.close(read)
     return _notes(data, code, experiment.timeout if is_late else 0)
+
+
+def _end_of(keeper: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
+    except ChildProcessError:
+        return 0  # who calls ignores SIGCHLD: the kernel has reaped it
 
 
 def _notes(data: bytes, code: int, seconds: float) -> Notes:
@@ -100,6 +107,7 @@ def _keep(experiment: Experiment, run: Run, write: int) -> NoReturn:
     try:
         os.setsid()
         _die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _enter()
         init = os.fork()
         if init == 0:
