@@ -8,7 +8,7 @@ import sys
 from minibox import cli, lab
 from minibox.cli import containers, table
 from minibox.errors import SpecError
-from minibox.lab import shown
+from minibox.lab import report, shown
 from minibox.lab.catalogue import KINDS
 from minibox.lab.result import DIFFERS, HOLDS, UNSUPPORTED, Result
 
@@ -62,8 +62,6 @@ def _run(names: list[str], values: Values) -> int:
     if values.get("json"):
         containers.print_json([result.as_data() for result in results])
     if file:
-        from minibox.lab import report
-
         with file:
             file.write(report.page([result.as_data() for result in results]))
     return _code(results)
