@@ -15,7 +15,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-INIT = [f"csrc/{name}.c" for name in ("init", "monitor", "log", "child")]
+INIT = [f"csrc/{name}.c" for name in ("init", "monitor", "end", "log", "child")]
 STATIC_FLAGS = shlex.split(
     "-std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -Os -ffreestanding "
     "-fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns "

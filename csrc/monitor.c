@@ -10,6 +10,7 @@
 // One chunk of output is on its way at a time. Only when the log and every client have it, the next
 // one is read: who writes faster than the log can take it, waits. A client that takes nothing for
 // ten seconds is let go.
+#include "end.h"
 #include "log.h"
 #include "minibox.h"
 #include "sys.h"
@@ -22,14 +23,11 @@
 #define ECHILD 10
 #define EAGAIN 11
 #define EINTR 4
-#define EBUSY 16
-#define EISDIR 21
 #define EINVAL 22
 #define EMFILE 24
 #define ENOSPC 28
 #define EDQUOT 122
 #define AT_FDCWD (-100)
-#define AT_REMOVEDIR 0x200
 #define O_WRONLY 1
 #define O_RDWR 2
 #define O_CREAT 0100
@@ -65,7 +63,6 @@
 #define PATIENCE 10000 // ms for a client that takes nothing
 #define LAST_PATIENCE 2000 // ms for a full disk when the container has ended
 #define DISK_RETRY 100 // ms
-#define BUSY_TRIES 20
 #define ACCEPT_RETRY 500 // ms until the next client when there are no more fds
 #define HANGUP_RETRY 200 // ms until a terminal that nobody has open is looked at again
 
@@ -614,108 +611,19 @@ static void run_container(struct mb_plan *plan, struct mb_monitor *m, int signal
     }
 }
 
-// The event of the end, in one write: the text up to the exit code is the plan's.
-static void append_event(const struct mb_monitor *m, int code, int oom_killed, uint64_t time) {
-    static char line[4096];
-    const char *text = (const char *)(uintptr_t)m->journal;
-    char *at = line;
-    while (*text && at < line + sizeof line - 128) {
-        *at++ = *text++;
-    }
-    at = text_number(at, (uint64_t)code, 1);
-    at = text_put(at, oom_killed ? "\",\"oomKilled\":\"true\"}},\"time\":" : "\"}},\"time\":");
-    at = text_number(at, time / 1000000000u, 1);
-    at = text_put(at, ",\"timeNano\":");
-    at = text_number(at, time, 1);
-    at = text_put(at, "}\n");
-    long fd = sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, m->journal_path,
-                   O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600, 0, 0);
-    if (fd >= 0) {
-        sys6(SYS_WRITE, (uint64_t)fd, sys_address(line), (uint64_t)(at - line), 0, 0, 0);
-        sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
-    }
-}
-
-// The exit status, over the blanks that the file holds already: no disk is too full for it.
-static void write_record(const struct mb_monitor *m, int code, int signal, int oom_killed,
-                         uint64_t time) {
-    char record[MB_RECORD];
-    char *at = text_put(record, "{\"exit_code\": ");
-    at = text_number(at, (uint64_t)code, 1);
-    at = text_put(at, ", \"signal\": ");
-    at = text_number(at, (uint64_t)signal, 1);
-    at = text_put(at, ", \"finished\": ");
-    at = text_number(at, time, 1);
-    at = text_put(at, ", \"timed_out\": ");
-    at = text_put(at, timed_out ? "true" : "false");
-    at = text_put(at, ", \"oom_killed\": ");
-    at = text_put(at, oom_killed ? "true}" : "false}");
-    while (at < record + MB_RECORD - 1) {
-        *at++ = ' ';
-    }
-    *at = '\n';
-    sys6(SYS_PWRITE64, (uint64_t)m->record, sys_address(record), MB_RECORD, 0, 0, 0);
-}
-
-static int begins(const char *text, const char *word) {
-    while (*word && *text == *word) {
-        text++;
-        word++;
-    }
-    return !*word;
-}
-
-// Has the kernel killed one of the container's for want of memory? A line of the file that begins
-// with oom_kill has how many.
-static int had_oom(const struct mb_monitor *m) {
-    static char text[1024]; // zeroed: it ends with a NUL
-    long fd = m->oom ? sys6(SYS_OPENAT, (uint64_t)AT_FDCWD, m->oom, O_CLOEXEC, 0, 0, 0) : -1;
-    if (fd < 0) {
-        return 0;
-    }
-    sys6(SYS_READ, (uint64_t)fd, sys_address(text), sizeof text - 1, 0, 0, 0);
-    sys6(SYS_CLOSE, (uint64_t)fd, 0, 0, 0, 0, 0);
-    for (const char *at = text; *at; at++) {
-        if ((at == text || at[-1] == '\n') && begins(at, "oom_kill ")) {
-            return at[9] != '0';
-        }
-    }
-    return 0;
-}
-
 static void record_end(const struct mb_plan *plan, const struct mb_monitor *m, int saw_oom) {
     // minibox-init ends as 128+n, and says in the arena what it was.
     int32_t status = plan->status >= 0 ? plan->status : exit_status;
     int signal = status & 0x7f;
     int code = signal ? 128 + signal : (status >> 8) & 0xff;
     int oom_killed = saw_oom && signal == SIGKILL && !timed_out;
-    uint64_t time = clock_ns(CLOCK_REALTIME);
-    if (m->journal) {
-        append_event(m, code, oom_killed, time);
-    }
-    write_record(m, code, signal, oom_killed, time); // from here on nobody needs this process
+    struct end end = {code, signal, timed_out, oom_killed, clock_ns(CLOCK_REALTIME)};
+    end_record(m, &end); // from here on nobody needs this process
 }
 
 static void sleep_ms(uint32_t ms) {
     int64_t time[2] = {ms / 1000, ms % 1000 * 1000000L};
     sys6(SYS_NANOSLEEP, sys_address(time), 0, 0, 0, 0, 0);
-}
-
-// The addresses in its networks are free, its cgroup is gone, before anybody can know that it has
-// ended. A cgroup whose last process is just on its way out is busy for a moment.
-static void give_back(const struct mb_monitor *m) {
-    const uint64_t *paths = (const uint64_t *)(uintptr_t)m->leases;
-    int tries = 0;
-    for (int k = 0; paths && paths[k]; k++) {
-        long r = sys6(SYS_UNLINKAT, (uint64_t)AT_FDCWD, paths[k], 0, 0, 0, 0);
-        while (r == -EISDIR || (r == -EBUSY && tries < BUSY_TRIES)) {
-            if (r == -EBUSY) {
-                sleep_ms(1);
-                tries++;
-            }
-            r = sys6(SYS_UNLINKAT, (uint64_t)AT_FDCWD, paths[k], AT_REMOVEDIR, 0, 0, 0);
-        }
-    }
 }
 
 static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
@@ -740,8 +648,8 @@ static _Noreturn void monitor(struct mb_plan *plan, struct mb_monitor *m) {
         sys6(SYS_KILL, (uint64_t)tick_pid, SIGKILL, 0, 0, 0, 0);
         sys6(SYS_WAIT4, (uint64_t)tick_pid, 0, 0, 0, 0, 0);
     }
-    int saw_oom = had_oom(m);
-    give_back(m);
+    int saw_oom = end_had_oom(m);
+    end_give_back(m);
     record_end(plan, m, saw_oom);
     for (int k = 0; k < MOST_CLIENTS; k++) {
         close_fd(&clients[k].fd);

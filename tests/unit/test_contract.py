@@ -56,7 +56,9 @@ def test_the_child_calls_nothing_of_libc(compiler, nm, tmp_path):
     assert undefined(compiler, nm, "init.c", tmp_path) == {"mb_run", "mb_relocate"}
     assert undefined(compiler, nm, "monitor.c", tmp_path) == {
         "mb_fork_with", "log_open", "log_shed", "log_write",
+        "end_had_oom", "end_give_back", "end_record",
     }  # fmt: skip
+    assert undefined(compiler, nm, "end.c", tmp_path) == set()
     assert undefined(compiler, nm, "log.c", tmp_path) == set()
 
 
@@ -64,7 +66,7 @@ def test_the_child_calls_nothing_of_libc(compiler, nm, tmp_path):
 def test_the_init_links_without_any_library(compiler, nm, tmp_path):
     need(compiler)
     target = tmp_path / "minibox-init"
-    sources = [CSRC / name for name in ("init.c", "monitor.c", "log.c", "child.c")]
+    sources = [CSRC / name for name in ("init.c", "monitor.c", "end.c", "log.c", "child.c")]
     subprocess.run(
         [compiler, *FLAGS, "-ffreestanding", "-static", "-nostdlib", "-o", target, *sources],
         check=True,
