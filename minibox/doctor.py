@@ -15,7 +15,7 @@ from minibox import syscalls as sc
 from minibox.errors import MiniboxError, Unsupported
 from minibox.numbers import NUMBERS
 from minibox.primitive import clone
-from minibox.resources import cgroup, idmap
+from minibox.resources import cgroup, idmap, subids
 from minibox.spec import NAMESPACES, Record
 
 TYPE_CHECKING = False
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 YES, PARTLY, NO = "yes", "partly", "no"
 CAPABILITIES = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "SYS_RESOURCE": 24}
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BINFMT = "/proc/sys/fs/binfmt_misc"
 ONE_ID = b"0 4294967294 1\n"  # nobody's
 
@@ -115,12 +114,11 @@ def _user_namespaces() -> Finding:
 
 def _ids() -> Finding:
     """newuidmap(1), subuid(5)."""
-    name, user = "ids for ordinary users", _own_name()
-    tools = [tool for tool in ("newuidmap", "newgidmap") if not _program(tool)]
-    rows = [_has_row(path, user) for path in ("/etc/subuid", "/etc/subgid")]
+    name, user = subids.LACK, subids.own_names()[0]
     if os.geteuid() == 0:
         return Finding(name, YES, "root maps what it likes")
-    if not tools and all(rows):
+    tools = [tool for tool in ("newuidmap", "newgidmap") if not subids.program(tool)]
+    if not tools and all(subids.own()):
         return Finding(name, YES, f"newuidmap, and ranges for {user}")
     found = f"{' and '.join(tools)} missing" if tools else f"no range for {user} in /etc/subuid"
     mend = "install the package uidmap" if tools else f"usermod --add-subuids 100000-165535 {user}"
@@ -314,20 +312,3 @@ def _text(path: str) -> str:
 
 def _sysctl(name: str) -> str:
     return _text(f"/proc/sys/{name.replace('.', '/')}").strip()
-
-
-def _program(name: str) -> str | None:
-    places = [*os.environ.get("PATH", "").split(":"), *PATH.split(":")]
-    found = [f"{place}/{name}" for place in places if place.startswith("/")]
-    return next((path for path in found if os.access(path, os.X_OK)), None)
-
-
-def _own_name() -> str:
-    uid = str(os.geteuid())
-    rows = [row.split(":") for row in _text("/etc/passwd").splitlines()]
-    return next((row[0] for row in rows if len(row) > 2 and row[2] == uid), uid)
-
-
-def _has_row(path: str, user: str) -> bool:
-    rows = [row.split(":")[0] for row in _text(path).splitlines()]
-    return user in rows or str(os.geteuid()) in rows

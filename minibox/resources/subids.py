@@ -49,15 +49,20 @@ def given_to(*names: str) -> tuple[ranges.Rows, ranges.Rows]:
 
 def own() -> tuple[ranges.Rows, ranges.Rows]:
     """Those of the caller, by name and by number; empty where nothing is there to map them."""
-    import pwd
-
     if not program("newuidmap") or not program("newgidmap"):
         return [], []
+    return given_to(*own_names())
+
+
+def own_names() -> list[str]:
+    """How the files may call the caller: by name and by number."""
+    import pwd
+
     uid = os.getuid()
     try:
-        return given_to(pwd.getpwuid(uid).pw_name, str(uid))
+        return [pwd.getpwuid(uid).pw_name, str(uid)]
     except KeyError:
-        return given_to(str(uid))
+        return [str(uid)]
 
 
 def program(name: str) -> str | None:
