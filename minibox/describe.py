@@ -64,7 +64,7 @@ def _memory(memory: Memory) -> str:
     if isinstance(memory, Strings):
         return "[" + ", ".join(_quoted(item) for item in memory.items) + "]"
     if isinstance(memory, Struct):
-        shown = [f"{name}={_integer(value, kind)}" for name, value, kind in memory.fields if value]
+        shown = [f"{name}={_arg(value, kind)}" for name, value, kind in memory.fields if value]
         return "{" + ", ".join(shown) + "}"
     return memory.text
 

@@ -32,11 +32,12 @@ from __future__ import annotations
 from minibox.lab.bench import perform
 from minibox.lab.catalogue import catalogue, find
 from minibox.lab.experiment import Experiment, experiment
-from minibox.lab.look import kcmp, namespace, status, until
+from minibox.lab.look import kcmp, namespace, signals, sleeps_at, status, until
 from minibox.lab.memory import Block, function
+from minibox.lab.nested import grandchild
 from minibox.lab.result import Result
 from minibox.lab.run import Figure, Run
-from minibox.lab.words import op
+from minibox.lab.words import op, sigaction
 
 __all__ = [
     "Block",
@@ -48,10 +49,14 @@ __all__ = [
     "experiment",
     "find",
     "function",
+    "grandchild",
     "kcmp",
     "namespace",
     "op",
     "perform",
+    "sigaction",
+    "signals",
+    "sleeps_at",
     "status",
     "until",
 ]

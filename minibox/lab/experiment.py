@@ -5,25 +5,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from minibox.lab.run import Run
 
 WITH, WITHOUT = "with", "without"
 Observe = Callable[[Run], None]
 Expected = Mapping[str, Mapping[str, object]]
+Arguments = Callable[[Run], AbstractContextManager[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One experiment.
 
-    name: how the command line knows it. flags: CLONE_* bits under test. hypothesis: one sentence.
-    about: what more there is to say. source: where that is written. runs: name -> flags of the run,
-    in the order in which they are made. expected: name of the run -> what it sees -> the value, as
-    the manual has it. observe: makes one run. kind: the package it is in (KINDS in catalogue.py).
-    order: its place among those of its kind; the flags decide where it is the same. timeout:
-    seconds that one run may take.
+    name: how the command line knows it. flags: CLONE_* bits under test. fields: what else of
+    clone3's struct is under test, as minibox.clone calls it (exit_signal, set_tid). hypothesis: one
+    sentence. about: what more there is to say. source: where that is written. runs: name -> flags
+    of the run, in the order in which they are made. expected: name of the run -> what it sees ->
+    the value, as the manual has it. observe: makes one run. kind: the package it is in (KINDS in
+    catalogue.py). order: its place among those of its kind; the flags decide where it is the same.
+    timeout: seconds that one run may take. arguments: what else minibox.clone has to be given when
+    it is measured what the flags cost (cost.py).
     """
 
     name: str
@@ -35,8 +40,10 @@ class Experiment:
     runs: Mapping[str, int]
     expected: Expected
     observe: Observe = field(repr=False)
+    fields: tuple[str, ...] = ()
     order: int = 0
     timeout: float = 30.0
+    arguments: Arguments | None = field(default=None, repr=False)
 
 
 def experiment(
@@ -46,8 +53,10 @@ def experiment(
     expected: Expected,
     also: int = 0,
     runs: Mapping[str, int] | None = None,
+    fields: tuple[str, ...] = (),
     order: int = 0,
     timeout: float = 30.0,
+    arguments: Arguments | None = None,
 ) -> Callable[[Observe], Experiment]:
     """Make an experiment of a function whose docstring begins with the hypothesis.
 
@@ -72,8 +81,10 @@ def experiment(
             runs=dict(runs or {WITH: flags | also, WITHOUT: also}),
             expected=expected,
             observe=observe,
+            fields=fields,
             order=order,
             timeout=timeout,
+            arguments=arguments,
         )
 
     return make

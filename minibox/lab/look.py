@@ -6,8 +6,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from errno import ENOSYS
 
 from minibox import core
+from minibox.errors import Unsupported
 from minibox.numbers import NUMBERS
 
 # enum kcmp_type of include/uapi/linux/kcmp.h.
@@ -17,8 +19,13 @@ PAUSE = 0.0002
 
 def kcmp(pid: int, kind: str) -> str:
     """ "same" or "another": do that process and this one share their VM, FILES, FS, SIGHAND, IO or
-    SYSVSEM? OSError (kcmp(2))."""
-    result = core.syscall(NUMBERS["kcmp"], os.getpid(), pid, KCMP[kind], 0, 0)
+    SYSVSEM? Unsupported, OSError (kcmp(2))."""
+    try:
+        result = core.syscall(NUMBERS["kcmp"], os.getpid(), pid, KCMP[kind], 0, 0)
+    except OSError as error:
+        if error.errno != ENOSYS:
+            raise
+        raise Unsupported("this kernel has no kcmp") from None
     return "another" if result else "same"
 
 
@@ -28,6 +35,19 @@ def status(pid: int | str = "self", task: int | None = None) -> dict[str, str]:
     with open(path, encoding="utf-8", errors="backslashreplace") as file:
         pairs = (line.partition(":") for line in file)
         return {key: value.strip() for key, _, value in pairs}
+
+
+def signals(field: str, pid: int | str = "self") -> set[int]:
+    """The signals that a field of /proc/PID/status has: SigPnd, ShdPnd, SigBlk, SigIgn, SigCgt."""
+    bits = int(status(pid)[field], 16)
+    return {number for number in range(1, 65) if bits >> number - 1 & 1}
+
+
+def sleeps_at(task: int, address: int) -> bool:
+    """Does a thread of this process sleep in a call that has this first argument? OSError."""
+    with open(f"/proc/self/task/{task}/syscall", encoding="ascii") as file:
+        words = file.read().split()
+    return len(words) > 1 and words[1].startswith("0x") and int(words[1], 16) == address
 
 
 def namespace(kind: str, pid: int | str = "self") -> str:

@@ -6,21 +6,24 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
+from minibox import core
 from minibox._lab import ffi, lib
+from minibox.numbers import NUMBERS
 from minibox.plan import Address
 
 PAGE = mmap.PAGESIZE
+FUTEX_WAKE = 1
 
 
 class Block:
     """Private memory of its own pages, zeroed: words in it, a stack, or something to write to.
 
-    A child with CLONE_VM sees it, one without has a copy. As a context manager it is unmapped at
-    the end, by which time no child may use it.
+    A child with CLONE_VM sees it, one without has a copy, unless it is `shared` with all (mmap(2),
+    MAP_SHARED). As a context manager it is unmapped at the end, by which time no child may use it.
     """
 
-    def __init__(self, size: int = PAGE) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    def __init__(self, size: int = PAGE, *, shared: bool = False) -> None:
+        flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS
         self.memory = mmap.mmap(-1, size, flags)
         self.size = size
         self._base = ffi.from_buffer(self.memory)
@@ -33,6 +36,11 @@ class Block:
     def set(self, index: int, value: int) -> None:
         """Store a 32-bit word."""
         ffi.cast("volatile int32_t *", self._base)[index] = value
+
+    def wake(self, index: int, value: int = 1) -> int:
+        """Store a 32-bit word, and wake one who sleeps for it (futex(2)): was there any? 1 or 0."""
+        self.set(index, value)
+        return core.syscall(NUMBERS["futex"], self.address + 4 * index, FUTEX_WAKE, 1, 0, 0, 0)
 
     def pointer(self, index: int = 0, text: str = "&word") -> Address:
         """The address of the index-th 32-bit word, for a call, which shows it as `text`."""

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import E2BIG, EINVAL, ENOSYS
 from typing import Any, NamedTuple
 
 from minibox import core, primitive
@@ -18,6 +19,7 @@ from minibox.lab import look, words
 from minibox.numbers import NUMBERS
 from minibox.plan import Op
 from minibox.primitive import WALL, Clone
+from minibox.resources import leftovers
 
 # A child of these has no exit signal: clone3(2) insists.
 SILENT = sc.CLONE_THREAD | sc.CLONE_PARENT
@@ -41,7 +43,8 @@ class Notes:
 
     saw: what the verdict is about. measured: name -> [value, unit], evidence only. calls: each
     clone, with the child's steps. points: [figure, line, x, y]. unsupported: why this kernel or
-    machine cannot do it, or "". failed: what went wrong that no experiment foresaw, or "".
+    machine cannot do it, or "". failed: what went wrong that no experiment foresaw, or "". cost:
+    what cost.py has measured.
     """
 
     saw: dict[str, Any]
@@ -50,6 +53,7 @@ class Notes:
     points: list[list[Any]]
     unsupported: str = ""
     failed: str = ""
+    cost: dict[str, Any] | None = None
 
     @classmethod
     def empty(cls) -> Notes:
@@ -59,14 +63,19 @@ class Notes:
 class Run:
     """What an experiment's function gets.
 
-    name: which run it is. flags: the flags of this run, without those that are taken out (the tests
-    do that: an experiment must notice). Directories: the working directory is an empty tmpfs.
+    name: which run it is. flags: the flags of this run, without those that are taken out, as are
+    the fields in left_out (the tests do that: an experiment must notice). owner: PID-START of the
+    lab, as names of cgroups have it. Directories: the working directory is an empty tmpfs.
     """
 
-    def __init__(self, name: str, flags: int, taken_out: int = 0) -> None:
+    def __init__(
+        self, name: str, flags: int, taken_out: int = 0, left_out: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.flags = flags & ~taken_out
         self.taken_out = taken_out
+        self.left_out = left_out
+        self.owner = f"{os.getpid()}-{leftovers.start_time(os.getpid())}"
         self.notes = Notes.empty()
 
     def saw(self, what: str, value: str | int | bool | list[Any] | None) -> None:
@@ -91,23 +100,34 @@ class Run:
         end of the block the child is killed, if need be, and reaped; a thread must end by itself,
         its gate is opened. OSError, as the kernel refuses."""
         bits = (self.flags if flags is None else flags) & ~self.taken_out
+        how = {field: value for field, value in how.items() if field not in self.left_out}
         how.setdefault("exit_signal", 0 if bits & SILENT else core.SIGCHLD)
         reach = primitive.reaching(bits, exact=how.get("exact", False))
-        line = words.clone(reach, how["exit_signal"], how.get("call", 0))
+        line = words.clone(reach, how)
         try:
             child = primitive.clone(program, bits, **how)
         except OSError as error:
-            self._wrote(line, error.errno or 0, ())
+            self._wrote(line, error.errno or 0)
             raise
-        report = None
+        call = self._wrote(line, 0, child.pid)
         try:
             yield child
         finally:
             self._end(child, bits)
             report = child.report()
             child.close()
-            steps = words.steps(tuple(program), report.results, report.step)
-            self._wrote(line, 0, steps, child.pid)
+            call["steps"] = words.steps(tuple(program), report.results, report.step)
+
+    def probe(self, flags: int, since: str, **how: Any) -> None:
+        """Unsupported if this kernel does not know these flags; since: the Linux that brought them.
+        OSError, as it refuses otherwise."""
+        try:
+            with self.clone([], flags, **how):
+                pass
+        except OSError as error:
+            if error.errno not in (EINVAL, ENOSYS, E2BIG):
+                raise
+            self.unsupported(f"it came with Linux {since}, and this kernel refuses it")
 
     def syscall(self, name: str, *args: int | bytes | bytearray | None, text: str = "") -> int:
         """Any system call of this process, written down (as `text` if given): its result, or
@@ -116,12 +136,14 @@ class Run:
             result = core.syscall(NUMBERS[name], *args)
         except OSError as error:
             result = -(error.errno or 0)
-        self._wrote(text or f"{name}({', '.join(map(str, args))})", max(0, -result), (), result)
+        self._wrote(text or f"{name}({', '.join(map(str, args))})", max(0, -result), result)
         return result
 
-    def _wrote(self, line: str, error: int, steps: Sequence[Any], result: int = 0) -> None:
+    def _wrote(self, line: str, error: int, result: int = 0) -> dict[str, Any]:
         returned = f"-1 {words.error(error)}" if error else str(result)
-        self.notes.calls.append({"call": line, "returned": returned, "steps": list(steps)})
+        call = {"call": line, "returned": returned, "steps": []}
+        self.notes.calls.append(call)
+        return call
 
     def _end(self, child: Clone, bits: int) -> None:
         try:

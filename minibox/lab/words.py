@@ -5,15 +5,31 @@ from __future__ import annotations
 
 import errno
 import signal
+import struct
+from collections.abc import Mapping
+from typing import Any
 
 from minibox import describe
 from minibox.numbers import NUMBERS
 from minibox.plan import Memory, Op, Slot
 
 
-def op(call: str, *args: int | bytes | Memory | Slot | None, to: Slot | None = None) -> Op:
-    """An op for any call that numbers.py has; to: the slot for the result."""
-    return Op(call, NUMBERS[call], args, to)
+def op(
+    call: str,
+    *args: int | bytes | Memory | Slot | None,
+    to: Slot | None = None,
+    ok: tuple[int, ...] = (),
+) -> Op:
+    """An op for any call that numbers.py has; to: the slot for the result. ok: errnos that
+    are no failure."""
+    return Op(call, NUMBERS[call], args, to, ok)
+
+
+def sigaction(number: int, handler: int) -> Op:
+    """rt_sigaction(2); handler: an address, or SIG_DFL or SIG_IGN."""
+    text = signal.Handlers(handler).name if handler in (0, 1) else str(getattr(handler, "text", ""))
+    action = Memory(struct.pack("=4Q", handler, 0, 0, 0), f"{{{text}}}")
+    return op("rt_sigaction", number, action, None, 8)
 
 
 def flags(bits: int) -> list[str]:
@@ -26,16 +42,23 @@ def error(number: int) -> str:
     return errno.errorcode.get(number, str(number))
 
 
-def clone(bits: int, exit_signal: int, call: int) -> str:
-    """The call that made a child, as strace shows it; call: 2 for clone, else clone3."""
-    names = describe.flags(bits, "CLONE_")
+# The rest of clone3's struct, by minibox.clone's names.
+POINTERS, FIELDS = ("parent_tid", "child_tid", "tls"), ("set_tid", "cgroup")
+
+
+def clone(bits: int, how: Mapping[str, Any]) -> str:
+    """The call that made a child, as strace shows it; how: what minibox.clone was given."""
+    exit_signal = how["exit_signal"]
     try:
         end = signal.Signals(exit_signal).name
     except ValueError:
         end = str(exit_signal)
-    if call == 2:
-        return f"clone({'|'.join([*flags(bits), end])})"
-    return f"clone3({{flags={names}, exit_signal={end}}})"
+    more = [f", {name}={how[name]:#x}" for name in POINTERS if how.get(name)]
+    more += [f", {name}={how[name]}" for name in FIELDS if name in how]
+    if how.get("call") == 2:
+        return f"clone({'|'.join([*flags(bits), end])}{''.join(more)})"
+    names = describe.flags(bits, "CLONE_")
+    return f"clone3({{flags={names}, exit_signal={end}{''.join(more)}}})"
 
 
 def steps(program: tuple[Op, ...], results: list[int], last: int) -> list[dict[str, str]]:
