@@ -16,14 +16,16 @@ import json
 import os
 import signal
 import time
-from dataclasses import asdict
-from typing import NoReturn
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, NoReturn
 
 from minibox import core
 from minibox import syscalls as sc
 from minibox.errors import SetupError, Unsupported
+from minibox.lab import cgroups, cost
 from minibox.lab.experiment import Experiment
-from minibox.lab.result import Result
+from minibox.lab.result import UNSUPPORTED, Result
 from minibox.lab.run import Notes, Run
 from minibox.numbers import NUMBERS
 
@@ -34,14 +36,28 @@ NO_BENCH = 71
 HINT = "the lab needs root, or a user namespace"
 
 
-def perform(experiment: Experiment, taken_out: int = 0) -> Result:
-    """Make all runs of an experiment. taken_out: flags that no clone of it may have. Forks, so the
-    caller should have one thread. SetupError where no namespaces can be made."""
+def perform(experiment: Experiment, taken_out: int = 0, left_out: Sequence[str] = ()) -> Result:
+    """Make all runs of an experiment. taken_out: flags that no clone of it may have. left_out:
+    fields that none may have. Forks, so the caller should have one thread. SetupError where no
+    namespaces can be made."""
     notes = {
-        name: make_run(experiment, Run(name, flags, taken_out))
+        name: make_run(experiment, Run(name, flags, taken_out, left_out))
         for name, flags in experiment.runs.items()
     }
-    return Result(experiment, notes)
+    result = Result(experiment, notes)
+    has_cost = experiment.kind in cost.KINDS and (experiment.flags or experiment.arguments)
+    if has_cost and not taken_out and not left_out and result.verdict != UNSUPPORTED:
+        return replace(result, cost=_cost(experiment))
+    return result
+
+
+def _cost(experiment: Experiment) -> dict[str, Any] | None:
+    """In a run of its own; None where this kernel refuses."""
+
+    def observe(run: Run) -> None:
+        run.notes.cost = cost.measure(experiment, run)
+
+    return make_run(replace(experiment, observe=observe), Run("cost", experiment.flags)).cost
 
 
 def make_run(experiment: Experiment, run: Run) -> Notes:
@@ -60,6 +76,8 @@ def make_run(experiment: Experiment, run: Run) -> Notes:
             os.kill(keeper, signal.SIGKILL)
         code = _end_of(keeper)
         os.close(read)
+        if not data:
+            cgroups.sweep(run.owner)
     return _notes(data, code, experiment.timeout if is_late else 0)
 
 

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 import minibox
-from minibox.lab import figures
+from minibox.lab import cost, figures
 from minibox.lab.catalogue import KINDS
 from minibox.lab.result import DIFFERS, HOLDS, UNSUPPORTED
 from minibox.lab.shown import call_lines, in_words
@@ -54,6 +54,10 @@ def _page(results: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"<h2>{_text(title)}</h2>"
         for one in chosen:
             yield from _experiment(one)
+    costs = cost.figure(results)
+    if costs:
+        yield "<h2>What flags cost</h2>"
+        yield from _figure(costs, cost.ABOUT)
     yield "</body></html>"
 
 
@@ -98,16 +102,22 @@ def _experiment(one: dict[str, Any]) -> Iterator[str]:
     if one["why"]:
         yield f"<p><strong>{_text(one['verdict'])}:</strong> {_text(one['why'])}</p>"
     yield from _observed(one)
+    if one["cost"]:
+        yield f"<p>Cost: {_text(cost.in_words(one['cost']))}</p>"
     for figure in one["figures"]:
-        drawn = figures.svg(figure)
-        bars = _text("\n".join(figures.bars(figure)))
-        yield f"<figure>{drawn or f'<pre>{bars}</pre>'}"
-        yield f"<figcaption>{_text(figure['title'])}</figcaption></figure>"
+        yield from _figure(figure)
     yield "<details><summary>the calls</summary>"
     for name, calls in one["plans"].items():
         lines = "\n".join(line[4:] for call in calls for line in call_lines(call))
         yield f"<p>{_text(name)}</p><pre>{_text(lines)}</pre>"
     yield f'</details><p class="faint">{_text(one["source"])}</p>'
+
+
+def _figure(figure: dict[str, Any], about: str = "") -> Iterator[str]:
+    drawn = figures.svg(figure)
+    bars = _text("\n".join(figures.bars(figure)))
+    yield f"<figure>{drawn or f'<pre>{bars}</pre>'}"
+    yield f"<figcaption>{_text(figure['title'] + about)}</figcaption></figure>"
 
 
 def _observed(one: dict[str, Any]) -> Iterator[str]:

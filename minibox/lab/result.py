@@ -17,10 +17,11 @@ HOLDS, DIFFERS, UNSUPPORTED = "holds", "differs", "unsupported"
 
 @dataclass(frozen=True)
 class Result:
-    """An experiment and the notes of its runs, by name."""
+    """An experiment and the notes of its runs, by name. cost: of its flags (cost.py), or None."""
 
     experiment: Experiment
     notes: Mapping[str, Notes]
+    cost: Mapping[str, Any] | None = None
 
     @property
     def failures(self) -> list[str]:
@@ -80,7 +81,7 @@ class Result:
         return {
             "name": self.experiment.name,
             "kind": self.experiment.kind,
-            "flags": words.flags(self.experiment.flags),
+            "flags": [*words.flags(self.experiment.flags), *self.experiment.fields],
             "hypothesis": self.experiment.hypothesis,
             "about": self.experiment.about,
             "source": self.experiment.source,
@@ -89,6 +90,7 @@ class Result:
             "observed": {name: notes.saw for name, notes in self.notes.items()},
             "measured": {name: notes.measured for name, notes in self.notes.items()},
             "figures": self.figures,
+            "cost": self.cost,
             "verdict": self.verdict,
             "why": self.why,
             "kernel": uname.release,

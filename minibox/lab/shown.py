@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from minibox.lab import figures
+from minibox.lab import cost, figures
 
 WIDTH = 100
 
@@ -29,6 +29,8 @@ def _lines(data: dict[str, Any]) -> Iterator[str]:
         for call in calls:
             yield from call_lines(call)
         yield from _seen(data, name)
+    if data["cost"]:
+        yield f"\n  cost: {cost.in_words(data['cost'])}"
     for figure in data["figures"]:
         yield ""
         yield from (f"  {line}" for line in figures.bars(figure))

@@ -29,10 +29,10 @@ def home(tree: Hierarchy, parent: str) -> str:
         return f"{top}/{parent}"
     if is_root:
         return top
-    return _own(tree)
+    return own(tree)
 
 
-def _own(tree: Hierarchy) -> str:
+def own(tree: Hierarchy) -> str:
     """The caller's cgroup, or the one above where the caller is in the leaf that we have made."""
     own = tree.path(tree.own)
     return os.path.dirname(own) if os.path.basename(own) == LEAF else own
@@ -50,7 +50,7 @@ def open_up(
             _inherit_down(tree.point, f"{home}/{name}")
         return
     for directory in _way(tree.point, f"{home}/{name}"):
-        _enable(directory, controllers, must, is_ours=directory == _own(tree))
+        _enable(directory, controllers, must, is_ours=directory == own(tree))
 
 
 def _way(top: str, path: str) -> list[str]:

@@ -2,13 +2,14 @@
 """What is made of an experiment's result: a verdict, a text, a page, a figure."""
 
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from minibox import lab
 from minibox import syscalls as sc
-from minibox.lab import figures, report, shown
+from minibox.lab import cost, figures, report, shown
 from minibox.lab.result import DIFFERS, HOLDS, UNSUPPORTED, Result
 from minibox.lab.run import Notes
 
@@ -131,6 +132,32 @@ def test_the_text_has_the_calls_and_what_differs():
     assert "    clone3({flags=0}) = 3\n       1 exit(0)\n" in text
     assert "word  2   (expected: 1)" in text
     assert text.splitlines()[-2].startswith("  verdict: differs: with: word")
+
+
+COST = {"value": 3.14159, "unit": "µs", "quartiles": [2.5, 4.0], "base": "CLONE_VFORK"}
+
+
+def test_the_cost_is_told():
+    data = replace(result(), cost=COST).as_data()
+    assert data["cost"] == COST
+    assert "  cost: 3.14 µs over CLONE_VFORK (quartiles 2.5 and 4)\n" in shown.page(data)
+    found = tags(report.page([data])).text
+    assert "3.14 µs over CLONE_VFORK" in found
+    assert "What each flag costs" in found
+
+
+def test_without_a_cost_nothing_is_told_of_it():
+    data = result().as_data()
+    assert data["cost"] is None
+    assert "cost" not in shown.page(data) + tags(report.page([data])).text
+
+
+def test_the_figure_of_costs_has_each_flag_once():
+    saving = replace(result(), cost={**COST, "value": -600.0}).as_data()
+    other = {**replace(result(), cost=COST).as_data(), "flags": ["CLONE_NEWUTS"]}
+    [line] = cost.figure([saving, other, saving, result().as_data()])["lines"]
+    assert line["points"] == [["VM", cost.LEAST], ["NEWUTS", 3.14159]]
+    assert cost.figure([]) is None
 
 
 class Tags(HTMLParser):

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cgroup of the host's v2 tree for a run, which goes in any case.
+
+It is where containers' are, and named as theirs: minibox/PID-START-lab, with the pid and the start
+time of the lab, and locked while it is used (resources/making.py). Whoever ends the run in its
+middle sweeps; where the lab itself was killed, the next start and `minibox gc` do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from minibox.errors import Unsupported
+from minibox.lab.run import Run
+from minibox.resources import delegation, hierarchies, leftovers
+
+TRIES = 50
+
+
+class Cgroup(NamedTuple):
+    """fd: of the directory. name: its last part."""
+
+    fd: int
+    name: str
+
+
+@contextmanager
+def new(run: Run) -> Iterator[Cgroup]:
+    """An empty one in v2, removed at the end with all that is in it. Unsupported."""
+    tree = next((one for one in hierarchies.of_this_process() if one.version == 2), None)
+    if tree is None:
+        raise Unsupported("no cgroup v2 file system is mounted here")
+    name = f"{run.owner}-lab"
+    path = _make(tree, name)
+    fd = -1
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield Cgroup(fd, name)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        _remove(path)
+
+
+@contextmanager
+def given(run: Run) -> Iterator[dict[str, Any]]:
+    """What clone needs for CLONE_INTO_CGROUP."""
+    with new(run) as made:
+        yield {"cgroup": made.fd}
+
+
+def _make(tree: hierarchies.Hierarchy, name: str) -> str:
+    """As root at the top, else (root here may be nobody outside) below the caller's own."""
+    reason = ""
+    for home in dict.fromkeys((delegation.home(tree, ""), delegation.own(tree))):
+        path = f"{home}/{leftovers.DIRECTORY}/{name}"
+        for _ in range(TRIES):
+            try:
+                os.makedirs(path)
+                return path
+            except OSError as error:
+                reason = f"{error.strerror} ({error.filename})"
+                if not isinstance(error, FileNotFoundError):
+                    break  # else another has just removed minibox/, as it was empty
+        leftovers.rmdir(os.path.dirname(path))
+    raise Unsupported(f"no cgroup can be made: {reason}")
+
+
+def _remove(path: str) -> None:
+    leftovers.remove(path)
+    leftovers.rmdir(os.path.dirname(path))
+
+
+def sweep(owner: str) -> None:
+    """Remove what a run of this lab has left that was killed."""
+    for home in leftovers.homes():
+        path = f"{home}/{leftovers.DIRECTORY}/{owner}-lab"
+        if os.path.isdir(path):
+            _remove(path)
+
+
+def own() -> str:
+    """This process's cgroup in v2; "" without any. OSError."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        return v2(file)
+
+
+def v2(lines: Iterable[str]) -> str:
+    """Of the lines of /proc/PID/cgroup: the one in v2, or ""."""
+    return hierarchies.memberships(lines).get("", "")
