@@ -20,6 +20,7 @@ def bits(flags):
 
 PAIRS = [(one, bit) for one in EXPERIMENTS for bit in bits(one.flags)]
 NAMES = [f"{one.name}-{'|'.join(words.flags(bit))}" for one, bit in PAIRS]
+FIELDS = [(one, field) for one in EXPERIMENTS for field in one.fields]
 
 
 @pytest.mark.parametrize("one", EXPERIMENTS, ids=lambda one: one.name)
@@ -39,8 +40,33 @@ def test_without_the_flag_it_does_not_hold(one, bit):
     assert result.verdict == DIFFERS
 
 
+@pytest.mark.parametrize(("one", "field"), FIELDS, ids=lambda value: getattr(value, "name", value))
+def test_without_the_field_it_does_not_hold(one, field):
+    result = lab.perform(one, left_out=[field])
+    if result.verdict == UNSUPPORTED:
+        pytest.skip(f"this kernel has no {one.name}: {result.why}")
+    assert result.verdict == DIFFERS
+
+
 @pytest.mark.parametrize("one", EXPERIMENTS, ids=lambda one: one.name)
 def test_each_is_about_something(one):
-    assert one.flags
+    assert one.flags or one.fields
     assert one.source
     assert set(one.expected) <= set(one.runs)
+
+
+def test_a_flag_has_its_cost():
+    """That of CLONE_VM is a saving: nothing is copied. No verdict depends on any."""
+    found = {one.name: lab.perform(one).cost for one in lab.find(["vm", "newuts", "set-tid"])}
+    assert found["vm"]["base"] == "fork"
+    assert found["vm"]["value"] < 0
+    assert found["newuts"]["base"] == "CLONE_VM|CLONE_VFORK"
+    for cost in found.values():
+        low, high = cost["quartiles"]
+        assert cost["unit"] == "µs"
+        assert low <= cost["value"] <= high
+
+
+def test_an_experiment_with_a_flag_less_has_no_cost():
+    [one] = lab.find(["newuts"])
+    assert lab.perform(one, taken_out=one.flags).cost is None
