@@ -74,5 +74,5 @@ load: setup
 	$(SUDO) $(BIN)/python benchmarks/load.py --net bridge --containers 250
 
 clean:
-	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c minibox/_lab.c minibox/_seccomp.py
+	rm -rf .venv build dist *.egg-info benchmarks/out minibox/_core.c minibox/_lab.c minibox/_trace.c minibox/_seccomp.py
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

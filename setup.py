@@ -61,7 +61,7 @@ class BuildExt(build_ext):
 
 
 setup(
-    cffi_modules=[f"csrc/build_{name}.py:ffi" for name in ("core", "lab", "seccomp")],
+    cffi_modules=[f"csrc/build_{name}.py:ffi" for name in ("core", "lab", "seccomp", "trace")],
     scripts=["csrc/start.c"],  # only says that there is one: BuildScripts builds it
     cmdclass={"build_ext": BuildExt, "build_scripts": BuildScripts},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},

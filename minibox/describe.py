@@ -12,24 +12,26 @@ from minibox.plan import STEPS, Address, ArenaFd, Memory, Slot, Strings, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from minibox.plan import Op, Plan
 
     Arg = int | bytes | Memory | Slot | None
 
 
-def _names(prefix: str) -> dict[str, int]:
+def _names(prefix: str, known: Mapping[str, object]) -> dict[str, int]:
     return {
         name: value
-        for name, value in vars(sc).items()
+        for name, value in known.items()
         if name.startswith(prefix) and isinstance(value, int)
     }
 
 
-def flags(value: int, prefix: str) -> str:
+def flags(value: int, prefix: str, known: Mapping[str, object] = vars(sc)) -> str:
     """0x6 -> "MS_NOSUID|MS_NODEV", with what has no name in hexadecimal."""
     found = []
     rest = value
-    for name, bit in _names(prefix).items():
+    for name, bit in _names(prefix, known).items():
         if bit and rest & bit == bit:
             found.append(name)
             rest &= ~bit
@@ -38,7 +40,8 @@ def flags(value: int, prefix: str) -> str:
     return "|".join(found)
 
 
-def _quoted(data: bytes) -> str:
+def quoted(data: bytes) -> str:
+    """Bytes as C would have them between quotation marks."""
     return '"' + data.decode("latin-1").encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
@@ -46,7 +49,7 @@ def _integer(value: int, kind: str) -> str:
     if kind.startswith("|"):
         return flags(value, kind[1:])
     if kind.startswith("="):
-        names = [name for name, number in _names(kind[1:]).items() if number == value]
+        names = [name for name, number in _names(kind[1:], vars(sc)).items() if number == value]
         return names[0].removeprefix("IOCTL_") if names else str(value)
     if kind == "octal":
         return f"0{value:o}"
@@ -62,7 +65,7 @@ def _memory(memory: Memory) -> str:
     if isinstance(memory, ArenaFd):
         return '"<arena fd>"'
     if isinstance(memory, Strings):
-        return "[" + ", ".join(_quoted(item) for item in memory.items) + "]"
+        return "[" + ", ".join(quoted(item) for item in memory.items) + "]"
     if isinstance(memory, Struct):
         shown = [f"{name}={_arg(value, kind)}" for name, value, kind in memory.fields if value]
         return "{" + ", ".join(shown) + "}"
@@ -77,7 +80,7 @@ def _arg(arg: Arg, kind: str) -> str:
     if isinstance(arg, int):
         return _integer(arg, kind)
     if isinstance(arg, bytes):
-        return _quoted(arg)
+        return quoted(arg)
     if isinstance(arg, Memory):
         return _memory(arg)
     return f"@{arg}"
@@ -129,7 +132,7 @@ def table(plan: Plan) -> str:
         lines.append(_line(f"{number:3} {side:6} {call(op)}", op))
         if op.call == "gate" and op.args == (1,) and plan.uid_map:
             for name, text in (("uid_map", plan.uid_map), ("gid_map", plan.gid_map)):
-                lines.append(f"          minibox: write /proc/PID/{name} {_quoted(text)}")
+                lines.append(f"          minibox: write /proc/PID/{name} {quoted(text)}")
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,7 @@ FLOORS = {
     "minibox.directory": 4, "minibox.store": 4, "minibox.resident": 4, "minibox.life": 4, "minibox.inside": 4, "minibox.processes": 4, "minibox.health": 4, "minibox.attach": 4,
     "minibox.network": 4, "minibox.topology": 4, "minibox.copying": 4, "minibox.changes": 4,
     "minibox.seccomp": 3, "minibox._seccomp": 3,
+    "minibox.tracing": 3, "minibox._trace": 3,
     "minibox.lines": 3, "minibox.logs": 4, "minibox.events": 4,
     "minibox.foreground": 4, "minibox.guests": 4, "minibox.signals": 4, "minibox.request": 4, "minibox.restrictions": 4, "minibox.runtime": 4, "minibox.primitive": 4, "minibox.doctor": 4, "minibox.rootfs": 4,
     "minibox.lab": 5, "minibox._lab": 5,
@@ -57,7 +58,12 @@ def imported(file):
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
-    known = {name for name, _ in modules()} | {"minibox._core", "minibox._lab", "minibox._seccomp"}
+    known = {name for name, _ in modules()} | {
+        "minibox._core",
+        "minibox._lab",
+        "minibox._seccomp",
+        "minibox._trace",
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("minibox"))
@@ -83,6 +89,11 @@ def test_only_core_imports_the_extension():
 def test_only_one_module_imports_the_labs_c():
     users = [name for name, file in modules() if "minibox._lab" in set(imported(file))]
     assert users == ["minibox.lab.memory"]
+
+
+def test_only_one_module_imports_the_tracers_c():
+    users = [name for name, file in modules() if "minibox._trace" in set(imported(file))]
+    assert users == ["minibox.tracing.stops"]
 
 
 def test_only_one_module_knows_libseccomp():

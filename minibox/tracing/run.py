@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process made to be traced, and the loop over what happens to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
+
+from minibox.errors import Unsupported
+from minibox.tracing import stops
+from minibox.tracing.follow import Follower
+from minibox.tracing.stops import Stop, Tracer
+from minibox.tracing.tree import Event, Process
+
+# What a process sends to the tracer is the command's; what the terminal sends, it has got itself.
+PASSED_ON = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+    signal.SIGTERM,
+)
+SI_KERNEL = 0x80
+Mask = set[int | signal.Signals]
+FORBIDDEN = "ptrace is forbidden here (kernel.yama.ptrace_scope, or a filter of system calls)"
+REASONS = {
+    errno.EPERM: FORBIDDEN,
+    errno.EACCES: FORBIDDEN,
+    errno.ENOSYS: FORBIDDEN,
+    errno.EIO: "this kernel has no PTRACE_GET_SYSCALL_INFO (Linux 5.3)",
+}
+
+
+class NotExecuted(Exception):
+    """execve has failed with this errno."""
+
+
+def command(argv: Sequence[str]) -> Callable[[], int]:
+    """What becomes the command, found as a shell finds it; for `follow`."""
+    name = argv[0]
+    path = name if "/" in name else shutil.which(name) or shutil.which(name, os.F_OK) or name
+
+    def run() -> int:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python's own are no wish of the user's
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        try:
+            os.execv(path, list(argv))
+        except OSError as error:
+            raise NotExecuted(error.errno) from None
+
+    return run
+
+
+def follow(begin: Callable[[], int | None], tell: Callable[[Event], None]) -> Outcome:
+    """Trace a function in a child of this process, and all that comes from it, to the last end.
+
+    begin: may exec; what it returns is the child's exit code. tell: is given each event as it
+    happens. Signals of this process are blocked meanwhile, and passed on to the child; once it has
+    ended, the first of them ends the rest. Unsupported; NotExecuted; OSError.
+    """
+    tracer = Tracer(PASSED_ON)
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    try:
+        child = _Child(begin, mask)
+        follower = Follower(tracer, tell)
+        try:
+            status = _loop(tracer, follower, child)
+        finally:
+            child.close()
+            _end(tracer, follower)
+        child.raise_failure()
+    finally:
+        tracer.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGCHLD, handler)
+    return Outcome(status, follower.processes)
+
+
+class Outcome(NamedTuple):
+    """status: the wait status of the first process. processes: all that there were."""
+
+    status: int
+    processes: list[Process]
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell has it: 128+n for signal n."""
+        code = os.waitstatus_to_exitcode(self.status)
+        return code if code >= 0 else 128 - code
+
+
+def _loop(tracer: Tracer, follower: Follower, child: _Child) -> int:
+    status = 0
+    try:
+        tracer.seize(child.pid)
+        child.go()
+        while stop := tracer.next():
+            if stop.kind == stops.SIGNAL:
+                if not follower.is_alive(child.pid):
+                    break
+                _pass_on(stop, child.pid)
+                continue
+            if stop.kind == stops.ENDED and stop.tid == child.pid:
+                status = stop.result
+            follower.take(stop)
+    except OSError as error:
+        if error.filename != "ptrace":
+            raise
+        raise Unsupported(REASONS.get(error.errno or 0, f"ptrace: {error.strerror}")) from None
+    return status
+
+
+def _pass_on(stop: Stop, pid: int) -> None:
+    if stop.number != SI_KERNEL:
+        os.kill(pid, stop.result)
+
+
+def _end(tracer: Tracer, follower: Follower) -> None:
+    """Kill those that are left, if any: without the loop they would stand still for ever."""
+    follower.kill()
+    while stop := tracer.next():
+        if stop.kind == stops.BORN:
+            os.kill(stop.tid, signal.SIGKILL)
+        elif stop.kind not in (stops.ENDED, stops.SIGNAL):
+            tracer.go(stop.tid)
+
+
+class _Child:
+    """The process to be traced: it waits for `go`, and ends if that never comes."""
+
+    def __init__(self, begin: Callable[[], int | None], mask: Mask) -> None:
+        gate, self._gate = os.pipe()
+        self._errno, failed = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._gate)
+            os.close(self._errno)
+            _live(begin, mask, gate, failed)
+        os.close(gate)
+        os.close(failed)
+
+    def go(self) -> None:
+        os.write(self._gate, b"g")
+
+    def close(self) -> None:
+        os.close(self._gate)
+
+    def raise_failure(self) -> None:
+        """If it should have become a command and could not."""
+        os.set_blocking(self._errno, False)  # whoever is left may have the other end
+        try:
+            number = os.read(self._errno, 16)
+        except BlockingIOError:
+            number = b""
+        os.close(self._errno)
+        if number:
+            raise NotExecuted(int(number))
+
+
+def _live(begin: Callable[[], int | None], mask: Mask, gate: int, failed: int) -> NoReturn:
+    code = 1
+    try:
+        has_tracer = os.read(gate, 1)
+        os.close(gate)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = (begin() or 0) if has_tracer else 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except NotExecuted as error:
+        os.write(failed, str(error).encode())
+    except BaseException:  # noqa: BLE001 - it is this process's end, whatever it is
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
