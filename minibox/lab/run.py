@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import E2BIG, EINVAL, ENOSYS
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minibox import core, primitive
 from minibox import syscalls as sc
@@ -20,6 +21,9 @@ from minibox.numbers import NUMBERS
 from minibox.plan import Op
 from minibox.primitive import WALL, Clone
 from minibox.resources import leftovers
+
+if TYPE_CHECKING:
+    from minibox.tracing import Event
 
 # A child of these has no exit signal: clone3(2) insists.
 SILENT = sc.CLONE_THREAD | sc.CLONE_PARENT
@@ -58,6 +62,13 @@ class Notes:
     @classmethod
     def empty(cls) -> Notes:
         return cls({}, {}, [], [])
+
+    def add(self, more: Notes) -> None:
+        """What was written down elsewhere."""
+        self.saw.update(more.saw)
+        self.measured.update(more.measured)
+        self.calls += more.calls
+        self.points += more.points
 
 
 class Run:
@@ -138,6 +149,35 @@ class Run:
             result = -(error.errno or 0)
         self._wrote(text or f"{name}({', '.join(map(str, args))})", max(0, -result), result)
         return result
+
+    def watched(self, does: Callable[[], object]) -> list[Event]:
+        """Do it in a child of this process, and give what a tracer outside saw of that child and of
+        all that came from it. What is written down there is written down here. Unsupported."""
+        from minibox import tracing
+
+        memory = os.memfd_create("notes")
+
+        def do() -> None:
+            self.notes = Notes.empty()
+            try:
+                does()
+            except Unsupported as error:
+                self.notes.unsupported = str(error)
+            except Exception as error:  # noqa: BLE001 - the parent raises it
+                self.notes.failed = f"{type(error).__name__}: {error}"
+            os.write(memory, json.dumps(vars(self.notes)).encode())
+
+        seen = tracing.trace(do)
+        with open(memory, "rb") as file:
+            file.seek(0)
+            assert seen.exit_code == 0, f"what was watched ended with {seen.exit_code}"
+            said = Notes(**json.loads(file.read()))
+        if said.unsupported:
+            raise Unsupported(said.unsupported)
+        if said.failed:
+            raise RuntimeError(said.failed)
+        self.notes.add(said)
+        return seen.events
 
     def _wrote(self, line: str, error: int, result: int = 0) -> dict[str, Any]:
         returned = f"-1 {words.error(error)}" if error else str(result)
