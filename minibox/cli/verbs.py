@@ -214,6 +214,17 @@ VERBS = (
         actions=("list", "run", "show"),
     ),
     Verb(
+        "trace",
+        "minibox.cli.trace",
+        "Run a COMMAND, and print what it does with processes, namespaces and mounts.",
+        (
+            Option(("--output", "-o"), "output", VALUE, "Not on stderr.", "FILE"),
+            QUIET.replace(help="Only the tree of processes, at the end."),
+            JSON,
+        ),
+        ("COMMAND…",),
+    ),
+    Verb(
         "doctor",
         "minibox.cli.doctor",
         "Print what this host offers for containers, what follows, and what mends it.",

@@ -152,7 +152,7 @@ class Run:
 
     def watched(self, does: Callable[[], object]) -> list[Event]:
         """Do it in a child of this process, and give what a tracer outside saw of that child and of
-        all that came from it. What is written down there is written down here. Unsupported."""
+        all that came from it; that is written down, and what is written down there. Unsupported."""
         from minibox import tracing
 
         memory = os.memfd_create("notes")
@@ -177,6 +177,8 @@ class Run:
         if said.failed:
             raise RuntimeError(said.failed)
         self.notes.add(said)
+        steps = [{"call": f"{event.tid} {event.text}", "returned": ""} for event in seen.events]
+        self.notes.calls.append({"call": "seen from outside", "returned": "", "steps": steps})
         return seen.events
 
     def _wrote(self, line: str, error: int, result: int = 0) -> dict[str, Any]:

@@ -40,10 +40,13 @@ def _lines(data: dict[str, Any]) -> Iterator[str]:
 
 def call_lines(call: dict[str, Any]) -> Iterator[str]:
     """A call and the steps of the child that it made, one a line."""
-    yield f"    {call['call']} = {call['returned']}"
+    yield f"    {_returned(call)}"
     for number, step in enumerate(call["steps"], 1):
-        returned = f" = {step['returned']}" if step["returned"] else ""
-        yield f"      {number:2} {step['call']}{returned}"
+        yield f"      {number:2} {_returned(step)}"
+
+
+def _returned(call: dict[str, Any]) -> str:
+    return f"{call['call']} = {call['returned']}" if call["returned"] else str(call["call"])
 
 
 def _seen(data: dict[str, Any], name: str) -> Iterator[str]:

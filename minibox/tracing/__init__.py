@@ -18,18 +18,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from minibox import core
 from minibox import syscalls as sc
-from minibox.errors import MiniboxError, Unsupported
+from minibox.errors import Unsupported
 from minibox.numbers import NUMBERS
-from minibox.tracing.run import NotExecuted, Outcome, command, follow
+from minibox.tracing.run import Begin, NotExecuted, Outcome, follow
 from minibox.tracing.tree import Event, Process
 
-__all__ = ["Event", "NotExecuted", "Outcome", "Process", "Trace", "command", "follow", "trace"]
+__all__ = ["Event", "NotExecuted", "Outcome", "Process", "Trace", "follow", "trace"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trace:
     exit_code: int
 
 
-def trace(what: Sequence[str] | Callable[[], int | None]) -> Trace:
+def trace(what: Sequence[str] | Begin) -> Trace:
     """Trace a command, or a function in a child of its own, until all that comes of it has ended.
 
     The tracer is a process of its own, so that other children of the caller are not waited for.
@@ -54,11 +54,14 @@ def trace(what: Sequence[str] | Callable[[], int | None]) -> Trace:
     pid = os.fork()
     if pid == 0:
         os.close(read)
-        _trace(what if callable(what) else command(what), write)
+        _trace(what, write)
     os.close(write)
-    with open(read, encoding="utf-8") as lines:
-        said = [json.loads(line) for line in lines]
-    os.waitpid(pid, 0)
+    try:
+        with open(read, encoding="utf-8") as lines:
+            said = [json.loads(line) for line in lines]
+    finally:
+        os.kill(pid, signal.SIGKILL)  # it has ended, unless this is an interrupt
+        os.waitpid(pid, 0)
     end: dict[str, Any] = {"failed": "the tracer was killed"}
     if said and "text" not in said[-1]:
         end = said.pop()
@@ -70,22 +73,22 @@ def trace(what: Sequence[str] | Callable[[], int | None]) -> Trace:
     return Trace([Event(**one) for one in said], processes, end["exit_code"])
 
 
-def _trace(begin: Callable[[], int | None], write: int) -> NoReturn:
+def _trace(what: Sequence[str] | Begin, write: int) -> NoReturn:
     """The life of the tracer: it writes a line of JSON an event, and one at the end."""
     try:
         core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         with open(write, "w", encoding="utf-8") as file:
 
-            def tell(what: object) -> None:
+            def say(what: object) -> None:
                 file.write(json.dumps(what) + "\n")
 
             try:
-                outcome = follow(begin, lambda event: tell(asdict(event)))
+                outcome = follow(what, lambda event: say(asdict(event)))
                 processes = [asdict(process) for process in outcome.processes]
-                tell({"processes": processes, "exit_code": outcome.exit_code})
+                say({"processes": processes, "exit_code": outcome.exit_code})
             except NotExecuted as error:
-                tell({"errno": int(str(error))})
-            except (MiniboxError, OSError) as error:
-                tell({"failed": str(error)})
+                say({"errno": error.errno})
+            except Exception as error:  # noqa: BLE001 - the caller raises it
+                say({"failed": str(error)})
     finally:
         os._exit(0)

@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from minibox.errors import Unsupported
 from minibox.tracing import stops
+from minibox.tracing.calls import EXEC
 from minibox.tracing.follow import Follower
 from minibox.tracing.stops import Stop, Tracer
 from minibox.tracing.tree import Event, Process
@@ -34,37 +35,32 @@ REASONS = {
 
 
 class NotExecuted(Exception):
-    """execve has failed with this errno."""
+    """execve has failed with `errno`."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(os.strerror(errno))
+        self.errno = errno
 
 
-def command(argv: Sequence[str]) -> Callable[[], int]:
-    """What becomes the command, found as a shell finds it; for `follow`."""
-    name = argv[0]
-    path = name if "/" in name else shutil.which(name) or shutil.which(name, os.F_OK) or name
-
-    def run() -> int:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python's own are no wish of the user's
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        try:
-            os.execv(path, list(argv))
-        except OSError as error:
-            raise NotExecuted(error.errno) from None
-
-    return run
+Begin = Callable[[], "int | None"]
+Tell = Callable[[Event], None]
 
 
-def follow(begin: Callable[[], int | None], tell: Callable[[Event], None]) -> Outcome:
-    """Trace a function in a child of this process, and all that comes from it, to the last end.
+def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
+    """Trace a command, or a function in a child of this process, and all that comes from it, to the
+    last end.
 
-    begin: may exec; what it returns is the child's exit code. tell: is given each event as it
-    happens. Signals of this process are blocked meanwhile, and passed on to the child; once it has
-    ended, the first of them ends the rest. Unsupported; NotExecuted; OSError.
+    What a function returns is its process's exit code. tell: is given each event as it happens.
+    Signals of this process are blocked meanwhile, and passed on to the child; once it has ended,
+    the first of them ends the rest. Unsupported; NotExecuted; OSError.
     """
+    if not callable(what):
+        return follow(_executing(what), _from_exec(tell))
     tracer = Tracer(PASSED_ON)
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     try:
-        child = _Child(begin, mask)
+        child = _Child(what, mask)
         follower = Follower(tracer, tell)
         try:
             status = _loop(tracer, follower, child)
@@ -77,6 +73,35 @@ def follow(begin: Callable[[], int | None], tell: Callable[[Event], None]) -> Ou
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGCHLD, handler)
     return Outcome(status, follower.processes)
+
+
+def _executing(argv: Sequence[str]) -> Begin:
+    """What becomes the command, found as a shell finds it."""
+    name = argv[0]
+    path = name if "/" in name else shutil.which(name) or shutil.which(name, os.F_OK) or name
+
+    def run() -> NoReturn:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python's own are no wish of the user's
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        try:
+            os.execv(path, list(argv))
+        except OSError as error:
+            raise NotExecuted(error.errno or 0) from None
+
+    return run
+
+
+def _from_exec(tell: Tell) -> Tell:
+    """What is before the command is none of its doing."""
+    has_begun = False
+
+    def filtered(event: Event) -> None:
+        nonlocal has_begun
+        has_begun = has_begun or (event.call in EXEC and event.result == 0)
+        if has_begun:
+            tell(event)
+
+    return filtered
 
 
 class Outcome(NamedTuple):
@@ -131,7 +156,7 @@ def _end(tracer: Tracer, follower: Follower) -> None:
 class _Child:
     """The process to be traced: it waits for `go`, and ends if that never comes."""
 
-    def __init__(self, begin: Callable[[], int | None], mask: Mask) -> None:
+    def __init__(self, begin: Begin, mask: Mask) -> None:
         gate, self._gate = os.pipe()
         self._errno, failed = os.pipe()
         sys.stdout.flush()
@@ -162,7 +187,7 @@ class _Child:
             raise NotExecuted(int(number))
 
 
-def _live(begin: Callable[[], int | None], mask: Mask, gate: int, failed: int) -> NoReturn:
+def _live(begin: Begin, mask: Mask, gate: int, failed: int) -> NoReturn:
     code = 1
     try:
         has_tracer = os.read(gate, 1)
@@ -172,7 +197,7 @@ def _live(begin: Callable[[], int | None], mask: Mask, gate: int, failed: int) -
         sys.stdout.flush()
         sys.stderr.flush()
     except NotExecuted as error:
-        os.write(failed, str(error).encode())
+        os.write(failed, str(error.errno).encode())
     except BaseException:  # noqa: BLE001 - it is this process's end, whatever it is
         import traceback
 

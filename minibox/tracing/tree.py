@@ -94,39 +94,49 @@ class Namespaces:
         return found
 
 
-def others(namespaces: Mapping[str, int], beside: Mapping[str, int] | None = None) -> str:
-    """ "[mnt:1 pid:1]": those that are not the tracer's, or not those of another task."""
-    words = [
-        f"{kind}:{number}"
-        for kind, number in namespaces.items()
-        if number != (0 if beside is None else beside.get(kind, 0))
-    ]
+def shown(namespaces: Mapping[str, int]) -> str:
+    """ "[mnt:1 pid:1]", or "" for none."""
+    words = [f"{kind}:{number}" for kind, number in namespaces.items()]
     return f"[{' '.join(words)}]" if words else ""
+
+
+def others(namespaces: Mapping[str, int]) -> str:
+    """Those that are not the tracer's."""
+    return shown({kind: number for kind, number in namespaces.items() if number})
 
 
 def lines(processes: Iterable[Process]) -> Iterator[str]:
     """The tree of processes, a line each."""
-    known = {process.pid: process for process in processes}
-    below: dict[int, list[Process]] = {}
-    for process in known.values():
-        below.setdefault(process.parent if process.parent in known else 0, []).append(process)
-    for process in below.get(0, []):
-        yield from _branch(process, below, "", "")
+    below = _below(processes)
+    # A stack and no recursion: programs may fork off children of children as often as they like.
+    stack = [(process, "", "") for process in reversed(below.pop(None, []))]
+    while stack:
+        process, first, rest = stack.pop()
+        yield first + _line(process)
+        children = below.get(id(process), [])
+        for k, child in enumerate(reversed(children)):
+            branch, line = ("└─ ", "   ") if k == 0 else ("├─ ", "│  ")
+            stack.append((child, rest + branch, rest + line))
 
 
-def _branch(
-    process: Process, below: Mapping[int, list[Process]], first: str, rest: str
-) -> Iterator[str]:
+def _below(processes: Iterable[Process]) -> dict[int | None, list[Process]]:
+    """The children of each; of None those without a parent. A number may have had two owners: the
+    parent is the one that was there last."""
+    latest: dict[int, Process] = {}
+    below: dict[int | None, list[Process]] = {None: []}
+    for process in processes:
+        parent = latest.get(process.parent)
+        below.setdefault(id(parent) if parent else None, []).append(process)
+        latest[process.pid] = process
+    return below
+
+
+def _line(process: Process) -> str:
     words = [str(process.pid), " ".join(map(_word, process.command))]
     if process.threads:
         words.append(f"(threads {' '.join(map(str, process.threads))})")
     words += [others(process.namespaces), process.ended and f"- {process.ended}"]
-    yield first + " ".join(filter(None, words))
-    children = below.get(process.pid, [])
-    for k, child in enumerate(children, 1):
-        is_last = k == len(children)
-        branch, line = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
-        yield from _branch(child, below, rest + branch, rest + line)
+    return " ".join(filter(None, words))
 
 
 def _word(word: str) -> str:
