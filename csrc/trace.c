@@ -18,7 +18,7 @@
 
 // PID_MAX_LIMIT of include/linux/threads.h: no tid is as large.
 #define TIDS (4 * 1024 * 1024)
-#define WANTED 64
+#define WANTED 256
 #define ALL (__WALL | __WNOTHREAD)
 #define OPTIONS                                                                                    \
     (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |      \
@@ -54,6 +54,9 @@ static void know(struct mb_tracer *tracer, int tid, uint8_t state) {
 }
 
 struct mb_tracer *mb_tracer_open(const uint64_t *wanted, uint32_t n, uint64_t signals) {
+    if (n > WANTED) {
+        return NULL;
+    }
     struct mb_tracer *tracer = mmap(NULL, sizeof *tracer, PROT_READ | PROT_WRITE,
                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (tracer == MAP_FAILED) {
@@ -61,8 +64,8 @@ struct mb_tracer *mb_tracer_open(const uint64_t *wanted, uint32_t n, uint64_t si
     }
     siginfo_t info;
     tracer->has_others = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | ALL) == 0;
-    tracer->n_wanted = n < WANTED ? n : WANTED;
-    memcpy(tracer->wanted, wanted, tracer->n_wanted * sizeof *wanted);
+    tracer->n_wanted = n;
+    memcpy(tracer->wanted, wanted, n * sizeof *wanted);
     sigemptyset(&tracer->signals);
     sigaddset(&tracer->signals, SIGCHLD);
     for (int signal = 1; signal <= 64; signal++) {

@@ -34,7 +34,8 @@ struct mb_tracer;
 
 // wanted: (arch << 32 | number) of each call that is told; signals: those of the tracer's own that
 // are told, bit signal-1; they and SIGCHLD must be blocked. To be called before the process to be
-// traced is made: what children there are then, nobody waits for. NULL when there is no memory.
+// traced is made: what children there are then, nobody waits for. NULL when there is no memory
+// for them.
 struct mb_tracer *mb_tracer_open(const uint64_t *wanted, uint32_t n, uint64_t signals);
 void mb_tracer_close(struct mb_tracer *tracer);
 

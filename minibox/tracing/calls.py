@@ -52,13 +52,18 @@ CALLS: dict[str, tuple[int | None, int | None, int | None, int | None, str]] = {
     "execve": (59, 221, 11, 11, "path:path argv:strings envp:count"),
     "execveat": (322, 281, 358, 387, "dirfd:fd path:path argv:strings envp:count flags:|AT_"),
 }
+# The namespaces that a call makes, by flag: as /proc/PID/ns calls them (namespaces(7)).
+MAKES = {
+    sc.CLONE_NEWCGROUP: "cgroup", sc.CLONE_NEWIPC: "ipc", sc.CLONE_NEWNS: "mnt",
+    sc.CLONE_NEWNET: "net", sc.CLONE_NEWPID: "pid", sc.CLONE_NEWTIME: "time",
+    sc.CLONE_NEWUSER: "user", sc.CLONE_NEWUTS: "uts",
+}  # fmt: skip
 FAMILY = frozenset(("clone", "fork", "vfork", "clone3"))
 ENTERING = frozenset(("unshare", "setns"))
 EXEC = frozenset(("execve", "execveat"))
 
 
-def numbered() -> dict[tuple[int, int], str]:
-    """(architecture, number) -> name, for all that is traced."""
+def _numbered() -> dict[tuple[int, int], str]:
     found = {}
     for arch, (_, column) in ARCHITECTURES.items():
         for name, row in CALLS.items():
@@ -68,6 +73,9 @@ def numbered() -> dict[tuple[int, int], str]:
                 if arch == X86_64:
                     found[arch, X32 | X32_OWN.get(name, number)] = name
     return found
+
+
+NUMBERED = _numbered()  # (architecture, number) -> name, of all that is traced
 
 
 # What programs ask for and minibox does not: include/uapi/linux/mount.h, fcntl.h; sys/mount.h.
@@ -101,6 +109,11 @@ def one_of(value: int, prefix: str) -> str:
     """The name of a value: FSCONFIG_SET_STRING."""
     names = (name for name, known in NAMES.items() if name.startswith(prefix) and known == value)
     return next(names, str(value))
+
+
+def made(bits: int) -> set[str]:
+    """The kinds of namespaces that a call with these flags makes."""
+    return {kind for flag, kind in MAKES.items() if bits & flag}
 
 
 def signal_name(number: int) -> str:

@@ -39,13 +39,12 @@ WITH_TEXT = (sc.FSCONFIG_SET_STRING, 3, 4)
 
 
 class Call:
-    """A call in progress. args: its arguments as plain data; flags: bits, of the clone family;
-    child: the tid of the child that it has made."""
+    """A call in progress. args: its arguments as plain data; flags: its CLONE_* bits; child: the
+    tid of the child that it has made."""
 
     def __init__(self, stop: Stop) -> None:
-        number = calls.numbered()[stop.arch, stop.number]
         abi = calls.ARCHITECTURES[stop.arch][0]
-        self.name = number
+        self.name = calls.NUMBERED[stop.arch, stop.number]
         self.tid = stop.tid
         self.abi = "x32" if abi == "x86-64" and stop.number & calls.X32 else abi
         self.word = 8 if self.abi in ("x86-64", "arm64") else 4
@@ -57,6 +56,7 @@ class Call:
             self._clone(stop)
         else:
             self._plain(stop, calls.CALLS[self.name][4])
+            self.flags = stop.args[0] if self.name == "unshare" else 0
 
     @property
     def text(self) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from minibox.syscalls import CLONE_UNTRACED
 from minibox.tracing import calls, decode, stops
 from minibox.tracing.decode import Call
 from minibox.tracing.stops import Stop, Tracer
 from minibox.tracing.tree import Event, Namespaces, Process
+
+# unshare makes these for children to come, and not for its caller.
+HELD_BACK = {"pid", "time"}
 
 
 class Task:
@@ -87,15 +90,16 @@ class Follower:
         call, task.call = task.call, None
         # An exec, and a clone with a child, are told of when they happen.
         if call and not call.child and -stop.result not in decode.RESTARTS:
-            changed = None
+            changed: dict[str, int] = {}
             if call.name in calls.ENTERING and stop.result == 0:
-                changed = self._enters(task)
+                changed = self._enters(task, calls.made(call.flags) - HELD_BACK)
             self._tell_call(task, call, stop.result, changed)
         self._tracer.go(stop.tid)
         self._release()
 
-    def _enters(self, task: Task) -> dict[str, int]:
-        before, task.namespaces = task.namespaces, self._namespaces.of(task.tid)
+    def _enters(self, task: Task, made: Set[str] = frozenset()) -> dict[str, int]:
+        """Its namespaces may be others now. made: new ones, of these kinds. Those that changed."""
+        before, task.namespaces = task.namespaces, self._namespaces.of(task.tid, made)
         if task.tid == task.process.pid:
             task.process.namespaces = task.namespaces
         return _changed(task.namespaces, before)
@@ -107,7 +111,8 @@ class Follower:
         task.process.threads = []
         call, task.call = task.call, None
         if call:
-            task.process.command = call.args["argv"] or []
+            argv = call.args["argv"]
+            task.process.command = argv if isinstance(argv, list) else []
             self._tell_call(task, call, 0, self._enters(task))  # time namespaces begin here
         self._tracer.go(stop.tid)
 
@@ -129,6 +134,7 @@ class Follower:
         elif any(task.is_cloning for task in self._tasks.values()):
             self._held.append(stop.tid)
         else:
+            self._enters(self._tasks[stop.tid])
             self._tracer.go(stop.tid)
 
     def _newborn(self, tid: int) -> Task:
@@ -141,23 +147,22 @@ class Follower:
         elif tid != pid:
             process.threads.append(tid)
         task = Task(tid, process)
-        task.namespaces = self._namespaces.of(tid)
         if tid == pid:
-            process.namespaces = task.namespaces
             process.command = _command(pid)
         return task
 
     def _meet(self, child: int) -> None:
         """Parent and child stand still: tell of the call, and let both go."""
         maker, task = self._makers.pop(child), self._tasks.get(child)
-        call = maker.call
-        if task and task.process is not maker.process:
-            task.process.parent = maker.process.pid
+        call, changed = maker.call, dict[str, int]()
+        if task:
+            task.namespaces = maker.namespaces
+            changed = self._enters(task, _made(child, call))
+            if task.process is not maker.process:
+                task.process.parent = maker.process.pid
         if call:
-            result = _seen_by(maker.tid, child)
-            changed = _changed(task.namespaces, maker.namespaces) if task else None
             call.made(child)
-            self._tell_call(maker, call, result, changed)
+            self._tell_call(maker, call, _seen_by(maker.tid, child), changed)
         for tid in (maker.tid, child):
             self._tracer.go(tid)
         if child in self._held:
@@ -167,6 +172,7 @@ class Follower:
         """Children that nobody will tell of any more: the parent was killed."""
         if self._held and not any(task.is_cloning for task in self._tasks.values()):
             for tid in self._held:
+                self._enters(self._tasks[tid])
                 self._tracer.go(tid)
             self._held.clear()
 
@@ -182,6 +188,8 @@ class Follower:
             self._tell_end(task, stop.result)
             if stop.tid == task.process.pid:
                 self._by_pid.pop(stop.tid, None)
+        if stop.tid in self._held:
+            self._held.remove(stop.tid)
         if stop.tid in self._makers:
             self._meet(stop.tid)  # killed before its first stop
         self._release()
@@ -192,7 +200,7 @@ class Follower:
         task.told = True
         call, task.call = task.call, None
         if call and (not call.child or call.child in self._makers):
-            self._tell_call(task, call, None, None)
+            self._tell_call(task, call, None, {})
         code = os.waitstatus_to_exitcode(status & ~CORE)
         ended = "exited" if code >= 0 else "killed"
         text = f"exited with {code}" if code >= 0 else f"killed by {calls.signal_name(-code)}"
@@ -203,14 +211,16 @@ class Follower:
         self._tell(event)
 
     def _tell_call(
-        self, task: Task, call: Call, result: int | None, changed: dict[str, int] | None
+        self, task: Task, call: Call, result: int | None, changed: dict[str, int]
     ) -> None:
         text = f"{call.text} = {decode.result(result)}"
+        if call.child and result != call.child:
+            text += f" /* {call.child} outside */"
         pid = task.process.pid
         self._tell(
             Event(
                 *(self._now(), pid, call.tid, text, call.name, call.args, result),
-                *(call.child, changed or {}),
+                *(call.child, changed),
             )
         )
 
@@ -233,6 +243,13 @@ def _status(tid: int) -> dict[str, str]:
             return {key: value.strip() for key, _, value in pairs}
     except OSError:
         return {}
+
+
+def _made(child: int, call: Call | None) -> set[str]:
+    """The kinds of namespaces that are new with a child. One of pids may have been made by unshare
+    before: the child is its first process then."""
+    kinds = calls.made(call.flags) if call else set()
+    return kinds | {"pid"} if _status(child).get("NSpid", "").split()[-1:] == ["1"] else kinds
 
 
 def _seen_by(maker: int, child: int) -> int:

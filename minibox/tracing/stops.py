@@ -32,7 +32,7 @@ class Tracer:
     SIGCHLD must. With the thread the traced processes end, too."""
 
     def __init__(self, signals: tuple[int, ...] = ()) -> None:
-        wanted = [arch << 32 | number for arch, number in calls.numbered()]
+        wanted = [arch << 32 | number for arch, number in calls.NUMBERED]
         mask = sum(1 << number - 1 for number in signals)
         self._tracer = lib.mb_tracer_open(wanted, len(wanted), mask)
         if self._tracer == ffi.NULL:

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from minibox.tracing import calls
-
-KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
 @dataclass(frozen=True)
@@ -77,20 +75,23 @@ class Namespaces:
     """Namespaces by short numbers: of each kind 0 is the tracer's own, 1 the first other one."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[str]] = {kind: [] for kind in KINDS}
+        self._numbers: dict[str, int] = {}  # of "uts:[4026531838]"
+        self._last = dict.fromkeys(calls.MAKES.values(), -1)
         self.of("self")
 
-    def of(self, pid: int | str) -> dict[str, int]:
-        """Those that a task is in; what cannot be looked at is left out."""
+    def of(self, pid: int | str, made: Set[str] = frozenset()) -> dict[str, int]:
+        """Those that a task is in; what cannot be looked at is left out. made: kinds of which it
+        has just got new ones: the kernel gives the number of one that is gone to another."""
         found = {}
-        for kind, seen in self._seen.items():
+        for kind in self._last:
             try:
                 name = os.readlink(f"/proc/{pid}/ns/{kind}")
             except OSError:
                 continue
-            if name not in seen:
-                seen.append(name)
-            found[kind] = seen.index(name)
+            if name not in self._numbers or kind in made:
+                self._last[kind] += 1
+                self._numbers[name] = self._last[kind]
+            found[kind] = self._numbers[name]
         return found
 
 
