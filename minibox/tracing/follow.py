@@ -68,8 +68,9 @@ class Follower:
         }[stop.kind](stop)
 
     def is_alive(self, pid: int) -> bool:
-        """Is there a task of that process?"""
-        return any(task.process.pid == pid for task in self._tasks.values())
+        """Is there a task of that process, whose end was not told?"""
+        tasks = self._tasks.values()
+        return any(task.process.pid == pid and not task.told for task in tasks)
 
     def kill(self) -> None:
         """All that are left."""

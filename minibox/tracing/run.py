@@ -57,10 +57,11 @@ def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
     if not callable(what):
         return follow(_executing(what), _from_exec(tell))
     tracer = Tracer(PASSED_ON)
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    handler = signal.getsignal(signal.SIGCHLD)
     try:
         child = _Child(what, mask)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would never be sent
         follower = Follower(tracer, tell)
         try:
             status = _loop(tracer, follower, child)
@@ -128,7 +129,7 @@ def _loop(tracer: Tracer, follower: Follower, child: _Child) -> int:
                     break
                 _pass_on(stop, child.pid)
                 continue
-            if stop.kind == stops.ENDED and stop.tid == child.pid:
+            if stop.kind in (stops.EXITING, stops.ENDED) and stop.tid == child.pid:
                 status = stop.result
             follower.take(stop)
     except OSError as error:
