@@ -217,6 +217,8 @@ class Follower:
         text = f"{call.text} = {decode.result(result)}"
         if call.child and result != call.child:
             text += f" /* {call.child} outside */"
+        elif call.tid != task.tid:
+            text += f" /* {task.tid} now */"
         pid = task.process.pid
         self._tell(
             Event(

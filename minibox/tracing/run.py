@@ -25,7 +25,11 @@ PASSED_ON = (
 )
 SI_KERNEL = 0x80
 Mask = set[int | signal.Signals]
-FORBIDDEN = "ptrace is forbidden here (kernel.yama.ptrace_scope, or a filter of system calls)"
+FORBIDDEN = (
+    "ptrace is forbidden here (kernel.yama.ptrace_scope, a filter of system calls, "
+    "or a tracer that is there already)"
+)
+FOREIGN = "/proc is that of another pid namespace: mount it anew"
 REASONS = {
     errno.EPERM: FORBIDDEN,
     errno.EACCES: FORBIDDEN,
@@ -56,6 +60,8 @@ def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
     """
     if not callable(what):
         return follow(_executing(what), _from_exec(tell))
+    if os.readlink("/proc/self") != str(os.getpid()):
+        raise Unsupported(FOREIGN)
     tracer = Tracer(PASSED_ON)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     handler = signal.getsignal(signal.SIGCHLD)
@@ -141,7 +147,10 @@ def _loop(tracer: Tracer, follower: Follower, child: _Child) -> int:
 
 def _pass_on(stop: Stop, pid: int) -> None:
     if stop.number != SI_KERNEL:
-        os.kill(pid, stop.result)
+        try:
+            os.kill(pid, stop.result)
+        except (ProcessLookupError, PermissionError):
+            pass  # it has just ended, or is another user's now
 
 
 def _end(tracer: Tracer, follower: Follower) -> None:

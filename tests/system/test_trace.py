@@ -288,6 +288,7 @@ def test_a_thread_that_executes_takes_the_process_over():
     thread = made(seen)[0].child
     event = [event for event in seen.events if event.call == "execve"][-1]
     assert (event.tid, event.pid, event.result) == (thread, seen.processes[0].pid, 0)
+    assert event.text.endswith(f"= 0 /* {event.pid} now */")
     (process,) = seen.processes
     assert (process.command, process.threads) == (["sh", "-c", "exit 9"], [])
 
@@ -543,6 +544,18 @@ def test_an_ordinary_user_may_trace_his_own():
     assert done.returncode == 4, lines
     assert "[pid:1 user:1] - exited with 4" in lines[1], lines
     assert lines[2].startswith("   └─ ")
+
+
+def test_a_tracer_is_alone():
+    seen = tracing.trace([str(COMMAND), "trace", "true"])
+    assert seen.exit_code == 125
+
+
+def test_a_proc_of_another_namespace_is_refused():
+    words = ["unshare", "-pf", COMMAND, "trace", "true"]
+    done = subprocess.run(words, capture_output=True, timeout=60)
+    assert done.returncode == 125
+    assert done.stderr == b"minibox: /proc is that of another pid namespace: mount it anew\n"
 
 
 # 32 bits.
