@@ -96,7 +96,8 @@ def _by_flags(run: Run) -> None:
     with Block() as word, Block() as own, Block(STACK) as stack:
         # With neither stack nor CLONE_VM both go on here, as after fork. The child's word is the
         # fourth argument or, with CLONE_BACKWARDS, the fifth; the other one is not looked at.
-        text = words.clone(run.flags & FORK, signal.SIGCHLD, 2)
+        how = {"exit_signal": signal.SIGCHLD, "child_tid": word.address, "call": 2}
+        text = words.clone(run.flags & FORK, how)
         pid = run.syscall("clone", flags, 0, 0, word.address, word.address, text=text)
         if pid == 0:
             _child(run, own, stack)
