@@ -14,6 +14,14 @@ from minibox.plan import CALL, FORK, GATE, INIT, MONITOR, NETLINK, STEPS, STORE
 
 SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "read": (0, 63, "fd memory int"),
+    "uname": (63, 160, "memory"),
+    "semget": (64, 190, "int int octal"),
+    "shmget": (29, 194, "int int octal"),
+    "msgget": (68, 186, "int octal"),
+    "mq_open": (240, 180, "path |O_ octal memory"),
+    "clock_gettime": (228, 113, "int memory"),
+    "getuid": (102, 174, ""),
+    "connect": (42, 203, "fd memory int"),
     "write": (1, 64, "fd bytes int"),
     "close": (3, 57, "fd"),
     "rt_sigaction": (13, 134, "int memory memory int"),

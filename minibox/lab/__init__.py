@@ -37,7 +37,7 @@ from minibox.lab.memory import Block, function
 from minibox.lab.nested import grandchild
 from minibox.lab.result import Result
 from minibox.lab.run import Figure, Run
-from minibox.lab.words import op, sigaction
+from minibox.lab.words import op, outcome, sigaction
 
 __all__ = [
     "Block",
@@ -53,6 +53,7 @@ __all__ = [
     "kcmp",
     "namespace",
     "op",
+    "outcome",
     "perform",
     "sigaction",
     "signals",

@@ -22,25 +22,23 @@ TRIES = 50
 
 
 class Cgroup(NamedTuple):
-    """fd: of the directory. name: its last part."""
+    """fd: of the directory. name: its last part. path: all of it."""
 
     fd: int
     name: str
+    path: str
 
 
 @contextmanager
 def new(run: Run) -> Iterator[Cgroup]:
     """An empty one in v2, removed at the end with all that is in it. Unsupported."""
-    tree = next((one for one in hierarchies.of_this_process() if one.version == 2), None)
-    if tree is None:
-        raise Unsupported("no cgroup v2 file system is mounted here")
     name = f"{run.owner}-lab"
-    path = _make(tree, name)
+    path = _make(_tree(2), name)
     fd = -1
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_SH)
-        yield Cgroup(fd, name)
+        yield Cgroup(fd, name, path)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -52,6 +50,30 @@ def given(run: Run) -> Iterator[dict[str, Any]]:
     """What clone needs for CLONE_INTO_CGROUP."""
     with new(run) as made:
         yield {"cgroup": made.fd}
+
+
+@contextmanager
+def entered(run: Run) -> Iterator[Cgroup]:
+    """A new one in v2, in which this process is until the end. Unsupported, OSError."""
+    tree = _tree(2)
+    with new(run) as made:
+        hierarchies.put(f"{made.path}/cgroup.procs", str(os.getpid()))
+        try:
+            yield made
+        finally:
+            hierarchies.put(f"{tree.path(tree.own)}/cgroup.procs", str(os.getpid()))
+
+
+def top(version: int) -> str:
+    """The uppermost directory that is mounted here of a tree of version 1 or 2. Unsupported."""
+    return _tree(version).point
+
+
+def _tree(version: int) -> hierarchies.Hierarchy:
+    for tree in hierarchies.of_this_process():
+        if tree.version == version:
+            return tree
+    raise Unsupported(f"no cgroup v{version} file system is mounted here")
 
 
 def _make(tree: hierarchies.Hierarchy, name: str) -> str:

@@ -55,6 +55,12 @@ def namespace(kind: str, pid: int | str = "self") -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
+def mount(source: str, pid: int | str = "self") -> bool:
+    """Is there a mount of this source in the mount namespace of that process? OSError."""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.partition(" - ")[2].split()[1] == source for line in file)
+
+
 def until(seen: Callable[[], object], seconds: float = 10.0) -> bool:
     """Look again and again until something is seen, or the time is over: was it seen?"""
     deadline = time.monotonic() + seconds

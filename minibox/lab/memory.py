@@ -46,6 +46,10 @@ class Block:
         """The address of the index-th 32-bit word, for a call, which shows it as `text`."""
         return Address(self.address + 4 * index, text)
 
+    def text(self, at: int = 0) -> str:
+        """The text that begins at this byte and ends before the next NUL."""
+        return self.memory[at:].partition(b"\0")[0].decode(errors="backslashreplace")
+
     @property
     def stack(self) -> tuple[int, int]:
         """All of it, as clone's `stack`."""

@@ -42,6 +42,11 @@ def error(number: int) -> str:
     return errno.errorcode.get(number, str(number))
 
 
+def outcome(result: int) -> str:
+    """What a call came to: "done", or the name of its error."""
+    return error(-result) if -4095 <= result < 0 else "done"
+
+
 # The rest of clone3's struct, by minibox.clone's names.
 POINTERS, FIELDS = ("parent_tid", "child_tid", "tls"), ("set_tid", "cgroup")
 

@@ -4,14 +4,28 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, namespace
+from minibox.lab import Block, Run, experiment, namespace, op
 
 EXPECTED = {
-    "with": {"the name outside": "as before", "its namespace": "new"},
-    "without": {"the name outside": "the child's", "its namespace": "the parent's"},
+    "with": {
+        "at first": "outside",
+        "the names inside": "inside inside.example",
+        "the names outside": "outside outside.example",
+        "its namespace": "new",
+    },
+    "without": {
+        "at first": "outside",
+        "the names inside": "inside inside.example",
+        "the names outside": "inside inside.example",
+        "its namespace": "the parent's",
+    },
 }
+# struct new_utsname of include/uapi/linux/utsname.h: six texts of 65 bytes.
+NODENAME, DOMAINNAME = 65, 65 * 5
+LATER = 400  # where the second one lies in the block: a multiple of four
 
 
 @experiment(
@@ -20,10 +34,27 @@ EXPECTED = {
     expected=EXPECTED,
 )
 def newuts(run: Run) -> None:
-    """A host name that a child sets stays in its UTS namespace, if it has one of its own."""
-    with run.clone([sc.sethostname(b"inside"), sc.gate()]) as child:
-        child.arrived()
-        own = namespace("uts", child.pid) != namespace("uts")
-        run.saw("its namespace", "new" if own else "the parent's")
-        seen = os.uname().nodename == "inside"
-        run.saw("the name outside", "the child's" if seen else "as before")
+    """The host name and the domain name that a child sets stay in its UTS namespace, if it has one
+    of its own.
+
+    The namespace begins as a copy of the parent's: at first the child has the parent's names.
+    """
+    socket.sethostname("outside")
+    run.syscall("setdomainname", b"outside.example", 15)
+    with Block(shared=True) as block:
+        program = [
+            op("uname", block.pointer(0, "&first")),
+            sc.sethostname(b"inside"),
+            sc.setdomainname(b"inside.example"),
+            op("uname", block.pointer(LATER // 4, "&later")),
+            sc.gate(),
+        ]
+        with run.clone(program) as child:
+            child.arrived()
+            own = namespace("uts", child.pid) != namespace("uts")
+            run.saw("its namespace", "new" if own else "the parent's")
+            run.saw("at first", block.text(NODENAME))
+            names = block.text(LATER + NODENAME), block.text(LATER + DOMAINNAME)
+            run.saw("the names inside", " ".join(names))
+            with open("/proc/sys/kernel/domainname", encoding="ascii") as file:
+                run.saw("the names outside", f"{os.uname().nodename} {file.read().strip()}")
