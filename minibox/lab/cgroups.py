@@ -30,10 +30,11 @@ class Cgroup(NamedTuple):
 
 
 @contextmanager
-def new(run: Run) -> Iterator[Cgroup]:
-    """An empty one in v2, removed at the end with all that is in it. Unsupported."""
+def new(run: Run, controller: str = "") -> Iterator[Cgroup]:
+    """An empty one in v2, or where the controller is (cgroup.controllers has v2's names); removed at
+    the end with all that is in it. Unsupported."""
     name = f"{run.owner}-lab"
-    path = _make(_tree(2), name)
+    path = _make(_with(controller) if controller else _tree(2), name, controller)
     fd = -1
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -76,13 +77,23 @@ def _tree(version: int) -> hierarchies.Hierarchy:
     raise Unsupported(f"no cgroup v{version} file system is mounted here")
 
 
-def _make(tree: hierarchies.Hierarchy, name: str) -> str:
+def _with(controller: str) -> hierarchies.Hierarchy:
+    for tree in hierarchies.of_this_process():
+        if controller in tree.controllers:
+            return tree
+    raise Unsupported(f"no cgroup file system that is mounted here has {controller}")
+
+
+def _make(tree: hierarchies.Hierarchy, name: str, controller: str) -> str:
     """As root at the top, else (root here may be nobody outside) below the caller's own."""
     reason = ""
     for home in dict.fromkeys((delegation.home(tree, ""), delegation.own(tree))):
         path = f"{home}/{leftovers.DIRECTORY}/{name}"
         for _ in range(TRIES):
             try:
+                if controller:
+                    wanted = (controller,)
+                    delegation.open_up(tree, home, leftovers.DIRECTORY, wanted, wanted)
                 os.makedirs(path)
                 return path
             except OSError as error:

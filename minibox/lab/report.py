@@ -124,7 +124,10 @@ def _observed(one: dict[str, Any]) -> Iterator[str]:
     """What each run saw, side by side; what was expected otherwise is marked."""
     names = list(one["observed"])
     what = dict.fromkeys(
-        key for name in names for key in (*one["observed"][name], *one["measured"][name])
+        key
+        for name in names
+        for kind in ("observed", "measured", "skipped")
+        for key in one[kind][name]
     )
     if not what:
         return
@@ -143,6 +146,8 @@ def _cell(one: dict[str, Any], name: str, key: str) -> str:
     if key in one["measured"][name]:
         value, unit = one["measured"][name][key]
         return f'<td class="value">{value:.4g} {_text(unit)}</td>'
+    if key in one["skipped"][name]:
+        return f'<td class="faint">not here: {_text(one["skipped"][name][key])}</td>'
     if key not in one["observed"][name]:
         return "<td></td>"
     saw = one["observed"][name][key]

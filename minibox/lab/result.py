@@ -39,7 +39,7 @@ class Result:
     def differences(self) -> list[str]:
         """Each thing that was seen otherwise than it was expected, in words."""
         found = self.failures
-        for name, wanted in self.experiment.expected.items():
+        for name, wanted in self.expected.items():
             saw = self.notes[name].saw
             for what, value in wanted.items():
                 if self.notes[name].failed:
@@ -49,6 +49,14 @@ class Result:
                 elif saw[what] != value:
                     found.append(f"{name}: {what}: expected {value!r}, saw {saw[what]!r}")
         return found
+
+    @property
+    def expected(self) -> dict[str, dict[str, object]]:
+        """What each run should have seen, but for what could not be shown here."""
+        return {
+            name: {k: v for k, v in wanted.items() if k not in self.notes[name].skipped}
+            for name, wanted in self.experiment.expected.items()
+        }
 
     @property
     def why(self) -> str:
@@ -86,8 +94,9 @@ class Result:
             "about": self.experiment.about,
             "source": self.experiment.source,
             "plans": {name: notes.calls for name, notes in self.notes.items()},
-            "expected": {name: dict(wanted) for name, wanted in self.experiment.expected.items()},
+            "expected": self.expected,
             "observed": {name: notes.saw for name, notes in self.notes.items()},
+            "skipped": {name: notes.skipped for name, notes in self.notes.items()},
             "measured": {name: notes.measured for name, notes in self.notes.items()},
             "figures": self.figures,
             "cost": self.cost,

@@ -9,7 +9,7 @@ import select
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import E2BIG, EINVAL, ENOSYS
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Notes:
     saw: what the verdict is about. measured: name -> [value, unit], evidence only. calls: each
     clone, with the child's steps. points: [figure, line, x, y]. unsupported: why this kernel or
     machine cannot do it, or "". failed: what went wrong that no experiment foresaw, or "". cost:
-    what cost.py has measured.
+    what cost.py has measured. skipped: what it cannot show here -> why not.
     """
 
     saw: dict[str, Any]
@@ -58,6 +58,7 @@ class Notes:
     unsupported: str = ""
     failed: str = ""
     cost: dict[str, Any] | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> Notes:
@@ -92,6 +93,14 @@ class Run:
     def saw(self, what: str, value: str | int | bool | list[Any] | None) -> None:
         """What the verdict compares with the expectation."""
         self.notes.saw[what] = value
+
+    def skipped(self, what: str, reason: str) -> None:
+        """What this kernel or machine cannot show, and why; the verdict is about the rest."""
+        self.notes.skipped[what] = reason
+
+    def called(self, text: str, result: int) -> None:
+        """A call that was made by other means: its result, or -errno."""
+        self._wrote(text, max(0, -result), result)
 
     def measured(self, what: str, value: float, unit: str) -> None:
         """A figure that goes with it, and decides nothing."""
@@ -147,7 +156,7 @@ class Run:
             result = core.syscall(NUMBERS[name], *args)
         except OSError as error:
             result = -(error.errno or 0)
-        self._wrote(text or f"{name}({', '.join(map(str, args))})", max(0, -result), result)
+        self.called(text or f"{name}({', '.join(map(str, args))})", result)
         return result
 
     def watched(self, does: Callable[[], object]) -> list[Event]:

@@ -52,13 +52,16 @@ def _returned(call: dict[str, Any]) -> str:
 def _seen(data: dict[str, Any], name: str) -> Iterator[str]:
     expected = data["expected"].get(name, {})
     saw = data["observed"][name]
-    width = max((len(what) for what in (*saw, *data["measured"][name])), default=0)
+    measured, skipped = data["measured"][name], data["skipped"][name]
+    width = max((len(what) for what in (*saw, *measured, *skipped)), default=0)
     for what, value in saw.items():
         differs = what in expected and expected[what] != value
         note = f"   (expected: {in_words(expected[what])})" if differs else ""
         yield f"    {what:{width}}  {in_words(value)}{note}"
-    for what, (value, unit) in data["measured"][name].items():
+    for what, (value, unit) in measured.items():
         yield f"    {what:{width}}  {value:.4g} {unit}".rstrip()
+    for what, reason in skipped.items():
+        yield f"    {what:{width}}  not here: {reason}"
 
 
 def in_words(value: Any) -> str:

@@ -38,7 +38,9 @@ def flags(bits: int) -> list[str]:
 
 
 def error(number: int) -> str:
-    """The name of an errno: EINVAL."""
+    """The name of an errno, as the kernel has it: EINVAL."""
+    if number == errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # which to the C library is ENOTSUP as well
     return errno.errorcode.get(number, str(number))
 
 
