@@ -36,7 +36,6 @@ ROWS = {
             ask("CLEAR_SIGHAND"),
         ),
         Row(ask("", "SIGCHLD among the flags", flags=signal.SIGCHLD, exit_signal=0), "EINVAL"),
-        Row(ask("NEWTIME", "NEWTIME, a bit where clone has its signal"), MADE),
         Row(ask("", "an unknown flag", flags=1 << 62), "EINVAL"),
     ],
     "clone": [Row(asked, MADE) for asked in ASKED],
