@@ -60,7 +60,6 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "arch_prctl": (158, None, "=ARCH_ memory"),
     "gettid": (186, 178, ""),
     "futex": (202, 98, "any =FUTEX_ int memory any int"),
-    "semget": (64, 190, "int int octal"),
     "semop": (65, 193, "int memory int"),
     "semctl": (66, 191, "int int int any"),
     "ioprio_set": (251, 30, "int int int"),

@@ -31,8 +31,8 @@ class Cgroup(NamedTuple):
 
 @contextmanager
 def new(run: Run, controller: str = "") -> Iterator[Cgroup]:
-    """An empty one in v2, or where the controller is (cgroup.controllers has v2's names); removed at
-    the end with all that is in it. Unsupported."""
+    """An empty one in v2, or in the tree that has the controller; removed at the end with all that
+    is in it. Unsupported."""
     name = f"{run.owner}-lab"
     path = _make(_with(controller) if controller else _tree(2), name, controller)
     fd = -1
