@@ -45,7 +45,7 @@ def fork(
     bits = flags & ~run.taken_out
     assert not bits & sc.CLONE_VM
     with Block(shared=True) as block:
-        given = {"flags": bits, "exit_signal": core.SIGCHLD, **_addresses(words, block)}
+        given = {"flags": bits, "exit_signal": core.SIGCHLD, **_addresses(run, words, block)}
         result = _clone(run, given) if call == 2 else _clone3(run, given)
         if result == 0:
             try:
@@ -81,11 +81,12 @@ def _clone(run: Run, given: Mapping[str, int]) -> int:
     return run.syscall("clone", bits, 0, word, 0, 0, text=text)
 
 
-def _addresses(words: Mapping[str, int | str], block: Block) -> dict[str, int]:
+def _addresses(run: Run, words: Mapping[str, int | str], block: Block) -> dict[str, int]:
     names = list(dict.fromkeys(value for value in words.values() if isinstance(value, str)))
     return {
         key: block.pointer(names.index(value), value) if isinstance(value, str) else value
         for key, value in words.items()
+        if key not in run.left_out
     }
 
 

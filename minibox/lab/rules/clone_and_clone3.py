@@ -14,7 +14,7 @@ from minibox.lab.words import error as name_of
 RUNS = {"clone": 2, "clone3": 3}
 PIDFD, BOTH_WORDS, DETACHED = "PIDFD", "PIDFD|PARENT_SETTID", "DETACHED"
 SIGNAL_IN_FLAGS, SIGNAL_65, BIT_7 = "SIGCHLD among the flags", "exit signal 65", "bit 7 (NEWTIME)"
-CLEAR, CGROUP, PID = "CLEAR_SIGHAND", "INTO_CGROUP, with no cgroup", "set_tid"
+CLEAR, CGROUP, PID = "CLEAR_SIGHAND", "INTO_CGROUP, with no cgroup", "its pid"
 MADE, IGNORED = "made", "made, and ignored"
 EXPECTED = {
     "clone": {
@@ -26,7 +26,7 @@ EXPECTED = {
         BIT_7: "an exit signal",
         CLEAR: "handlers kept",
         CGROUP: IGNORED,
-        PID: "no word for it",
+        PID: "the next one",
     },
     "clone3": {
         PIDFD: "its pidfd",
@@ -55,6 +55,7 @@ FLAGS = (
     source="clone(2); kernel/fork.c: SYSCALL_DEFINE5(clone), clone3_args_valid",
     expected=EXPECTED,
     runs=dict.fromkeys(RUNS, FLAGS),
+    fields=("set_tid", "exit_signal"),
     order=-1,
 )
 def clone_and_clone3(run: Run) -> None:
@@ -143,7 +144,6 @@ class Asked:
 
     def chosen(self) -> str:
         wanted = next(pid for pid in range(300, 30_000) if not os.path.exists(f"/proc/{pid}"))
-        if self.call == 2:
-            return "no word for it"
-        with self.run.clone([sc.gate()], 0, call=3, set_tid=[wanted]) as child:
-            return "as asked" if child.pid == wanted else "another"
+        how = {"set_tid": [wanted]} if self.call == 3 else {}
+        with self.run.clone([sc.gate()], 0, call=self.call, **how) as child:
+            return "as asked" if child.pid == wanted else "the next one"

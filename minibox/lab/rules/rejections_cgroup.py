@@ -42,6 +42,7 @@ ROWS = [
     source="clone(2), ERRORS, CLONE_INTO_CGROUP; kernel/cgroup/cgroup.c cgroup_css_set_fork",
     expected={"clone3": asking.expected(ROWS)},
     runs={"clone3": sc.CLONE_INTO_CGROUP},
+    fields=("cgroup",),
 )
 def rejections_cgroup(run: Run) -> None:
     """CLONE_INTO_CGROUP obeys the rules for moving into a cgroup: it must be one, of the second

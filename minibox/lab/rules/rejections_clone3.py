@@ -48,6 +48,7 @@ FLAGS = asking.flags(*ROWS.values())
     source="clone(2), ERRORS, clone3; kernel/fork.c clone3_args_valid, copy_clone_args_from_user",
     expected={name: asking.expected(rows) for name, rows in ROWS.items()},
     runs=dict.fromkeys(RUNS, FLAGS),
+    fields=("exit_signal",),
 )
 def rejections_clone3(run: Run) -> None:
     """clone3 refuses what clone ignores: so every bit of it can have a meaning one day.

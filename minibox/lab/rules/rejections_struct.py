@@ -61,6 +61,7 @@ FLAGS = asking.flags(ROWS)
     source="clone(2), ERRORS; kernel/fork.c copy_clone_args_from_user, kernel/pid.c alloc_pid",
     expected={"clone3": asking.expected(ROWS)},
     runs={"clone3": FLAGS},
+    fields=("set_tid",),
 )
 def rejections_struct(run: Run) -> None:
     """clone3 looks at its whole struct: sizes, pairs of pointer and size, and pids must fit.
