@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""clone and clone3 past minibox.clone: with any words and any size of struct clone_args.
+"""clone and clone3 past minibox.clone: with any fields and any size of struct clone_args.
 
 The child of such a call goes on as this Python does, so it must have memory of its own: CLONE_VM is
 never asked for here.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from minibox import core, describe
 from minibox import syscalls as sc
+from minibox.lab import words
 from minibox.lab.memory import PAGE, Block
 from minibox.lab.run import Run
 from minibox.plan import Address
@@ -31,21 +32,21 @@ def fork(
     run: Run,
     call: int,
     flags: int,
-    words: Mapping[str, int | str],
+    fields: Mapping[str, int | str],
     does: Callable[[], object] | None = None,
     meanwhile: Callable[[int, Block], object] | None = None,
 ) -> int:
     """The pid of a child that calls `does` and ends, or -errno. It is reaped; before that,
     `meanwhile` looks at it, with its pid and the block.
 
-    words: of the struct; "&name" is the address of a word of that name in the block, which has as
+    fields: of the struct; "&name" is the address of a word of that name in the block, which has as
     many as there are names. Three are not in the struct: `size`, its size; `last`, its last byte;
     `at`, its address instead of the right one. exit_signal is SIGCHLD unless it is given.
     """
     bits = flags & ~run.taken_out
     assert not bits & sc.CLONE_VM
     with Block(shared=True) as block:
-        given = {"flags": bits, "exit_signal": core.SIGCHLD, **_addresses(run, words, block)}
+        given = {"flags": bits, "exit_signal": core.SIGCHLD, **_addresses(run, fields, block)}
         result = _clone(run, given) if call == 2 else _clone3(run, given)
         if result == 0:
             try:
@@ -74,18 +75,19 @@ def _clone3(run: Run, given: Mapping[str, int]) -> int:
 
 def _clone(run: Run, given: Mapping[str, int]) -> int:
     """No stack, and no words for the tid in the child and TLS: their order differs."""
-    bits = given["flags"] | given["exit_signal"]
+    end = given["exit_signal"]
+    bits = given["flags"] | end
     word = given.get("pidfd" if bits & sc.CLONE_PIDFD else "parent_tid", 0)
-    flags, end = describe.flags(given["flags"], "CLONE_"), given["exit_signal"]
-    text = f"clone({flags}|{end:#x}, NULL, {_shown('word', word)})"
+    names = "|".join([*words.flags(given["flags"]), words.ending(end)])
+    text = f"clone({names}, NULL, {_shown('word', word)})"
     return run.syscall("clone", bits, 0, word, 0, 0, text=text)
 
 
-def _addresses(run: Run, words: Mapping[str, int | str], block: Block) -> dict[str, int]:
-    names = list(dict.fromkeys(value for value in words.values() if isinstance(value, str)))
+def _addresses(run: Run, fields: Mapping[str, int | str], block: Block) -> dict[str, int]:
+    names = list(dict.fromkeys(value for value in fields.values() if isinstance(value, str)))
     return {
         key: block.pointer(names.index(value), value) if isinstance(value, str) else value
-        for key, value in words.items()
+        for key, value in fields.items()
         if key not in run.left_out
     }
 
@@ -93,4 +95,6 @@ def _addresses(run: Run, words: Mapping[str, int | str], block: Block) -> dict[s
 def _shown(name: str, value: int) -> str:
     if isinstance(value, Address):
         return value.text
+    if name == "exit_signal":
+        return words.ending(value)
     return describe.flags(value, "CLONE_") if name == "flags" else str(value)

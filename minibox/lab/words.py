@@ -53,13 +53,17 @@ def outcome(result: int) -> str:
 POINTERS, FIELDS = ("parent_tid", "child_tid", "tls"), ("set_tid", "cgroup")
 
 
+def ending(number: int) -> str:
+    """The name of an exit signal, or its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
 def clone(bits: int, how: Mapping[str, Any]) -> str:
     """The call that made a child, as strace shows it; how: what minibox.clone was given."""
-    exit_signal = how["exit_signal"]
-    try:
-        end = signal.Signals(exit_signal).name
-    except ValueError:
-        end = str(exit_signal)
+    end = ending(how["exit_signal"])
     more = [f", {name}={how[name]:#x}" for name in POINTERS if how.get(name)]
     more += [f", {name}={how[name]}" for name in FIELDS if name in how]
     if how.get("call") == 2:
