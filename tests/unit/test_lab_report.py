@@ -105,6 +105,15 @@ def test_one_run_that_cannot_be_is_enough():
     assert (result(absent).verdict, result(absent).why) == (UNSUPPORTED, "with: no such bit")
 
 
+def test_what_cannot_be_shown_here_decides_nothing():
+    found = notes(text="a<b")
+    found.skipped["word"] = "no <words>"
+    one = result(found)
+    assert (one.verdict, one.expected["with"]) == (HOLDS, {"text": "a<b"})
+    assert "word  not here: no <words>" in shown.page(one.as_data())
+    assert "not here: no &lt;words&gt;" in report.page([one.as_data()])
+
+
 def test_the_data_has_all_that_was_promised():
     data = result().as_data()
     assert data["name"] == "example"
