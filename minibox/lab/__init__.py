@@ -33,8 +33,9 @@ from minibox.lab.bench import perform
 from minibox.lab.catalogue import catalogue, find
 from minibox.lab.experiment import Experiment, experiment
 from minibox.lab.look import kcmp, namespace, signals, sleeps_at, status, until
-from minibox.lab.memory import Block, function
+from minibox.lab.memory import Block, call, function, pointer
 from minibox.lab.nested import grandchild
+from minibox.lab.process import process
 from minibox.lab.result import Result
 from minibox.lab.run import Figure, Run
 from minibox.lab.words import op, outcome, sigaction
@@ -45,6 +46,7 @@ __all__ = [
     "Figure",
     "Result",
     "Run",
+    "call",
     "catalogue",
     "experiment",
     "find",
@@ -55,6 +57,8 @@ __all__ = [
     "op",
     "outcome",
     "perform",
+    "pointer",
+    "process",
     "sigaction",
     "signals",
     "sleeps_at",

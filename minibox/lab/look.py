@@ -17,11 +17,11 @@ KCMP = {"VM": 1, "FILES": 2, "FS": 3, "SIGHAND": 4, "IO": 5, "SYSVSEM": 6}
 PAUSE = 0.0002
 
 
-def kcmp(pid: int, kind: str) -> str:
-    """ "same" or "another": do that process and this one share their VM, FILES, FS, SIGHAND, IO or
-    SYSVSEM? Unsupported, OSError (kcmp(2))."""
+def kcmp(pid: int, kind: str, other: int = 0) -> str:
+    """ "same" or "another": do that task and the other, or this process, share their VM, FILES, FS,
+    SIGHAND, IO or SYSVSEM? Unsupported, OSError (kcmp(2))."""
     try:
-        result = core.syscall(NUMBERS["kcmp"], os.getpid(), pid, KCMP[kind], 0, 0)
+        result = core.syscall(NUMBERS["kcmp"], other or os.getpid(), pid, KCMP[kind], 0, 0)
     except OSError as error:
         if error.errno != ENOSYS:
             raise

@@ -68,6 +68,18 @@ def function(name: str) -> Address:
     return pointer(getattr(lib, name), name)
 
 
+def call(name: str, argument: int = 0) -> int:
+    """Call a C function of csrc/lab/ in this process, with an address; other Python threads run
+    meanwhile."""
+    return int(getattr(lib, name)(ffi.cast("void *", argument)))
+
+
 def pointer(function: Any, name: str = "function") -> Address:
-    """A cffi function pointer of your own, `long (*)(void *)`, for the op `call`."""
+    """A C function of your own, `long function(void *)`, for the op `call`: a cffi pointer to it
+    (`ffi.addressof(lib, "function")`), not a callback, as the child has no Python.
+
+    A child with CLONE_VM runs in this process's memory beside a running interpreter, and has its
+    thread-local variables unless it has CLONE_SETTLS: the function makes raw system calls or none,
+    and uses nothing of libc that sets errno, allocates or locks. name: how the plan shows it.
+    """
     return Address(int(ffi.cast("uintptr_t", function)), name)

@@ -130,6 +130,7 @@ class Run:
             self._wrote(line, error.errno or 0)
             raise
         call = self._wrote(line, 0, child.pid)
+        call["steps"] = words.steps(tuple(program), [], 0)
         try:
             yield child
         finally:

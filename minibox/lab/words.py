@@ -64,7 +64,9 @@ def ending(number: int) -> str:
 def clone(bits: int, how: Mapping[str, Any]) -> str:
     """The call that made a child, as strace shows it; how: what minibox.clone was given."""
     end = ending(how["exit_signal"])
-    more = [f", {name}={how[name]:#x}" for name in POINTERS if how.get(name)]
+    stack, size = how.get("stack", (0, 0))
+    more = [f", stack={stack:#x}, stack_size={size:#x}"] if stack else []
+    more += [f", {name}={how[name]:#x}" for name in POINTERS if how.get(name)]
     more += [f", {name}={how[name]}" for name in FIELDS if name in how]
     if how.get("call") == 2:
         return f"clone({'|'.join([*flags(bits), end])}{''.join(more)})"
