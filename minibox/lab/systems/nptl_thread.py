@@ -178,9 +178,10 @@ def _end_of_a_group(run: Run, descriptor: Block, how: dict[str, Any]) -> None:
         # Waiting takes the lock under which the kernel sends the signal of an end: it is sent by
         # now, or it is not sent for this end.
         os.waitid(os.P_PID, group.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        run.saw("SIGCHLD when the leader ends", bool(chld & signal.sigpending()))
+        early = bool(chld & signal.sigpending())
+        run.saw("SIGCHLD when the leader ends", early)
         group.end()
-        if not chld & signal.sigpending():
+        if not early:
             came = signal.sigtimedwait(chld, 10)
             run.saw("SIGCHLD when the last thread ends", came is not None)
 

@@ -143,22 +143,25 @@ def _cost_of_waiting(pid: int) -> tuple[float, float]:
 
 
 class _Memory:
-    """The block as the child has it at the same address: shared, or a copy."""
+    """The block as the child has it at the same address: shared, or a copy. Zeros once the child is
+    gone."""
 
     def __init__(self, pid: int, block: Block) -> None:
         self.pid = pid
         self.address = block.address
 
     def word(self, index: int) -> int:
-        """0 once the child is gone."""
         return int.from_bytes(self._read(4 * index, 4), "little", signed=True)
 
     def stack(self) -> int:
         return int.from_bytes(self._read(STACK_AT, 8), "little")
 
     def _read(self, offset: int, size: int) -> bytes:
-        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as file:
-            return os.pread(file.fileno(), size, self.address + offset)
+        try:
+            with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as file:
+                return os.pread(file.fileno(), size, self.address + offset)
+        except ProcessLookupError:
+            return b""
 
 
 def _cpu(pid: int) -> float:
