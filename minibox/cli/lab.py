@@ -24,6 +24,12 @@ COLOURS = {HOLDS: "green", DIFFERS: "yellow", UNSUPPORTED: "red"}
 
 
 def execute(values: Values) -> int:
+    if "site" not in sys.modules:
+        # The command leaves it out for speed (csrc/start.c); packages with experiments may be
+        # wherever it looks.
+        import site
+
+        site.main()
     action, *names = values["args"] or ["list"]
     act = {"list": _list, "ls": _list, "run": _run, "show": _show}.get(action)
     if act is None:

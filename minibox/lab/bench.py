@@ -12,17 +12,22 @@ killed. Without root there is a user namespace around it.
 from __future__ import annotations
 
 import errno
+import inspect
 import json
+import mmap
 import os
+import select
 import signal
-import time
+import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from traceback import walk_tb
 from typing import Any, NoReturn
 
 from minibox import core
 from minibox import syscalls as sc
-from minibox.errors import SetupError, Unsupported
+from minibox.errors import SetupError, Unsupported, one_line
 from minibox.lab import cgroups, cost
 from minibox.lab.experiment import Experiment
 from minibox.lab.result import UNSUPPORTED, Result
@@ -32,7 +37,7 @@ from minibox.numbers import NUMBERS
 OWN = sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWPID
 # An empty directory for the run lies over the first of these.
 SCRATCH = ("/mnt", "/media", "/tmp")
-NO_BENCH = 71
+PAPER = 16 << 20
 HINT = "the lab needs root, or a user namespace"
 
 
@@ -62,66 +67,34 @@ def _cost(experiment: Experiment) -> dict[str, Any] | None:
 
 def make_run(experiment: Experiment, run: Run) -> Notes:
     """One run, on a bench of its own. SetupError."""
-    read, write = os.pipe()
-    keeper = os.fork()
-    if keeper == 0:
-        os.close(read)
-        _keep(experiment, run, write)
-    os.close(write)
-    data, is_late = b"", False
-    try:
-        data, is_late = _read(read, experiment.timeout)
-    finally:
-        if not data:
+    with mmap.mmap(-1, PAPER) as paper:
+        keeper = os.fork()
+        if keeper == 0:
+            _keep(experiment, run, paper)
+        try:
+            _await(keeper)
+        except BaseException:
             os.kill(keeper, signal.SIGKILL)
-        code = _end_of(keeper)
-        os.close(read)
-        if not data:
+            _await(keeper)
             cgroups.sweep(run.owner)
-    return _notes(data, code, experiment.timeout if is_late else 0)
+            raise
+        words = _read(paper)
+    if "errno" in words:
+        raise SetupError(words["errno"], "unshare", hint=HINT)
+    if words["failed"]:
+        cgroups.sweep(run.owner)
+    return Notes(**words)
 
 
-def _end_of(keeper: int) -> int:
+def _await(keeper: int) -> None:
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
+        os.waitpid(keeper, 0)
     except ChildProcessError:
-        return 0  # who calls ignores SIGCHLD: the kernel has reaped it
+        pass  # who calls ignores SIGCHLD: the kernel has reaped it
 
 
-def _notes(data: bytes, code: int, seconds: float) -> Notes:
-    notes = Notes.empty()
-    if seconds:
-        notes.failed = f"it was not over after {seconds:g} s"
-    elif code == NO_BENCH:
-        number = json.loads(data)
-        raise SetupError(number, "unshare", hint=HINT)
-    elif data:
-        notes = Notes(**json.loads(data))
-    else:
-        notes.failed = f"its process ended with {code}, and wrote nothing down"
-    return notes
-
-
-def _read(fd: int, seconds: float) -> tuple[bytes, bool]:
-    """What the run has written down, to its end; and whether the time was over."""
-    import select
-
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    deadline = time.monotonic() + seconds
-    data = b""
-    while True:
-        if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
-            return b"", True
-        more = os.read(fd, 1 << 16)
-        if not more:
-            return data, False
-        data += more
-
-
-def _keep(experiment: Experiment, run: Run, write: int) -> NoReturn:
+def _keep(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
     """The keeper's life: it ends as the init ends, and is killed with who called."""
-    code = NO_BENCH
     try:
         os.setsid()
         _die_with_parent()
@@ -129,13 +102,26 @@ def _keep(experiment: Experiment, run: Run, write: int) -> NoReturn:
         _enter()
         init = os.fork()
         if init == 0:
-            _init(experiment, run, write)
-        os.close(write)
-        code = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+            _init(experiment, run, paper)
+        if not _ends(init, experiment.timeout):
+            _write_failed(paper, f"it was not over after {experiment.timeout:g} s")
     except OSError as error:
-        os.write(write, json.dumps(error.errno).encode())
+        _write(paper, {"errno": error.errno})
     finally:
-        os._exit(code & 0xFF)
+        os._exit(0)
+
+
+def _ends(init: int, seconds: float) -> bool:
+    """Wait for the init, and with it for all that is on the bench: was it over in time? It is over
+    now."""
+    pidfd = core.pidfd_open(init)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    in_time = bool(poll.poll(seconds * 1000))
+    if not in_time:
+        os.kill(init, signal.SIGKILL)
+    os.waitpid(init, 0)
+    return in_time
 
 
 def _enter() -> None:
@@ -157,9 +143,8 @@ def _enter() -> None:
                 file.write(text)
 
 
-def _init(experiment: Experiment, run: Run, write: int) -> NoReturn:
-    """PID 1 of the bench: reaps what others leave behind, and ends as the subject does."""
-    code = 1
+def _init(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
+    """PID 1 of the bench: reaps what others leave behind, and ends with the subject."""
     try:
         _die_with_parent()
         _mount(None, b"/", None, sc.MS_REC | sc.MS_PRIVATE)
@@ -169,22 +154,26 @@ def _init(experiment: Experiment, run: Run, write: int) -> NoReturn:
         os.chdir(scratch)
         subject = os.fork()
         if subject == 0:
-            _be_subject(experiment, run, write)
-        os.close(write)
+            _be_subject(experiment, run, paper)
         pid, status = os.wait()
         while pid != subject:
             pid, status = os.wait()
-        code = os.waitstatus_to_exitcode(status)
+        if not _is_written(paper):
+            _write_failed(paper, f"its process {_end(status)}, and wrote nothing down")
     except OSError as error:
         notes = Notes.empty()
         notes.unsupported = f"no bench can be made: {error.strerror} ({error.filename or 'mount'})"
-        _write(write, notes)
-        code = 0
+        _write(paper, asdict(notes))
     finally:
-        os._exit(code if code >= 0 else 128 - code)
+        os._exit(0)
 
 
-def _be_subject(experiment: Experiment, run: Run, write: int) -> NoReturn:
+def _end(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"ended with {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def _be_subject(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         experiment.observe(run)
@@ -193,15 +182,54 @@ def _be_subject(experiment: Experiment, run: Run, write: int) -> NoReturn:
     except PermissionError as error:
         run.notes.unsupported = f"{error.strerror} ({error.filename or 'no root here'})"
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's result
-        run.notes.failed = f"{type(error).__name__}: {error}"
+        run.notes.failed = one_line(f"{type(error).__name__}: {error}{_where(experiment, error)}")
+    try:
+        _write(paper, asdict(run.notes))
+        sys.stdout.flush()
+    except Exception as error:  # noqa: BLE001 - the same
+        _write_failed(paper, one_line(f"{type(error).__name__}: {error}"))
     finally:
-        _write(write, run.notes)
         os._exit(0)
 
 
-def _write(fd: int, notes: Notes) -> None:
-    with open(fd, "wb", closefd=False) as file:
-        file.write(json.dumps(asdict(notes)).encode())
+def _where(experiment: Experiment, error: BaseException) -> str:
+    """The line of the experiment's file at which it happened."""
+    file = inspect.unwrap(experiment.observe).__code__.co_filename
+    lines = [
+        line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file
+    ]
+    return f" ({os.path.basename(file)}, line {lines[-1]})" if lines else ""
+
+
+# The paper: memory that all of them share, so that a subject may lose every fd. 4 bytes with the
+# length of the JSON after them, which is written last.
+
+
+def _write(paper: mmap.mmap, words: dict[str, Any]) -> None:
+    text = json.dumps(words).encode()
+    if len(text) > PAPER - 4:
+        raise ValueError(f"{len(text)} bytes were written down, and {PAPER - 4} is the most")
+    paper[4 : 4 + len(text)] = text
+    paper[:4] = struct.pack("=I", len(text))
+
+
+def _write_failed(paper: mmap.mmap, reason: str) -> None:
+    notes = Notes.empty()
+    notes.failed = reason
+    _write(paper, asdict(notes))
+
+
+def _is_written(paper: mmap.mmap) -> bool:
+    return paper[:4] != bytes(4)
+
+
+def _read(paper: mmap.mmap) -> dict[str, Any]:
+    (size,) = struct.unpack("=I", paper[:4])
+    if not size:
+        _write_failed(paper, "its bench was killed")
+        return _read(paper)
+    words: dict[str, Any] = json.loads(paper[4 : 4 + size])
+    return words
 
 
 def _die_with_parent() -> None:

@@ -28,9 +28,10 @@ GROUP = "minibox.experiments"
 
 
 def catalogue() -> list[Experiment]:
-    """minibox's own experiments, and those that installed packages offer."""
+    """minibox's own experiments, and those that installed packages offer. SpecError."""
     found = [one for module in _modules() for one in of(module)]
-    found += [one for entry in importlib.metadata.entry_points(group=GROUP) for one in _load(entry)]
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        found += _others(_load(entry), found, f"entry point {entry.name}")
     kinds = list(KINDS)
     return sorted(found, key=lambda one: (kinds.index(one.kind), one.order, one.flags, one.name))
 
@@ -42,7 +43,7 @@ def find(names: Iterable[str]) -> list[Experiment]:
     found = []
     for name in names:
         if "/" in name or name.endswith(".py"):
-            found += of_path(name)
+            found += _others(of_path(name), known, name)
         elif name in KINDS:
             found += [one for one in known if one.kind == name]
         elif name in by_name:
@@ -57,20 +58,33 @@ def of(module: ModuleType) -> list[Experiment]:
     return [one for one in vars(module).values() if isinstance(one, Experiment)]
 
 
+def _others(new: list[Experiment], known: list[Experiment], where: str) -> list[Experiment]:
+    """Those that are new, if their names are. SpecError."""
+    names = {one.name for one in known}
+    for one in new:
+        if one.name in names:
+            raise SpecError(where, f"{one.name}: there is an experiment of that name already")
+    return new
+
+
 def of_path(path: str) -> list[Experiment]:
     """The experiments of a Python file. SpecError."""
-    name = os.path.splitext(os.path.basename(path))[0]
+    # Not a name that an import may mean.
+    name = "own." + os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not os.path.isfile(path):
         raise SpecError("NAME", f"{path}: no such Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # as for a script
+    sys.modules[name] = module
+    directory = os.path.dirname(os.path.abspath(path))
+    sys.path.insert(0, directory)  # as for a script
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise SpecError("NAME", f"{path}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise SpecError("NAME", one_line(f"{path}: {type(error).__name__}: {error}")) from error
     finally:
-        sys.path.pop(0)
+        if directory in sys.path:
+            sys.path.remove(directory)
     found = of(module)
     if not found:
         raise SpecError("NAME", f"{path}: there is no experiment in it")
@@ -89,7 +103,7 @@ def _modules() -> Iterable[ModuleType]:
 def _load(entry: importlib.metadata.EntryPoint) -> list[Experiment]:
     try:
         value = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = one_line(f"{type(error).__name__}: {error}")
         raise SpecError(f"entry point {entry.name}", text) from error
     return [value] if isinstance(value, Experiment) else of(value)

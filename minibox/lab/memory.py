@@ -8,6 +8,7 @@ from typing import Any
 
 from minibox import core
 from minibox._lab import ffi, lib
+from minibox.errors import SpecError
 from minibox.numbers import NUMBERS
 from minibox.plan import Address
 
@@ -81,5 +82,10 @@ def pointer(function: Any, name: str = "function") -> Address:
     A child with CLONE_VM runs in this process's memory beside a running interpreter, and has its
     thread-local variables unless it has CLONE_SETTLS: the function makes raw system calls or none,
     and uses nothing of libc that sets errno, allocates or locks. name: how the plan shows it.
+    SpecError for a callback.
     """
+    if " calling " in repr(function):
+        raise SpecError(
+            name, "a callback is Python, which the child has not; it must be a C function"
+        )
     return Address(int(ffi.cast("uintptr_t", function)), name)
