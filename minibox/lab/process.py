@@ -54,8 +54,8 @@ def process(run: Run, act: Act) -> Iterator[Process]:
         words = json.loads(line or '{"failed": "it said nothing"}')
         if "failed" in words:
             raise RuntimeError(words["failed"])
-        fork = {"call": "fork()", "returned": str(pid), "steps": []}
-        run.notes.calls.extend([fork, *words["calls"]])
+        run.called("fork()", pid)
+        run.notes.calls.extend(words["calls"])
         made = Process(pid, words["said"], hold)
         hold = -1
         try:

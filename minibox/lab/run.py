@@ -98,9 +98,13 @@ class Run:
         """What this kernel or machine cannot show, and why; the verdict is about the rest."""
         self.notes.skipped[what] = reason
 
-    def called(self, text: str, result: int) -> None:
-        """A call that was made by other means: its result, or -errno."""
-        self._wrote(text, max(0, -result), result)
+    def called(self, text: str, result: int | str) -> None:
+        """A call that was made by other means, by the C library say: its result, -errno, or "?" for
+        one that does not return."""
+        if isinstance(result, str):
+            self.notes.calls.append({"call": text, "returned": result, "steps": []})
+        else:
+            self._wrote(text, max(0, -result), result)
 
     def measured(self, what: str, value: float, unit: str) -> None:
         """A figure that goes with it, and decides nothing."""

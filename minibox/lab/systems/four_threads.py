@@ -110,6 +110,9 @@ def _threads(run: Run, say: Say, end: int) -> None:
     threads = [threading.Thread(target=os.read, args=(never, 1)) for _ in range(3)]
     for thread in threads:
         thread.start()
-    say([thread.native_id or 0 for thread in threads])
+    tids = [thread.native_id or 0 for thread in threads]
+    for tid in tids:
+        run.called("pthread_create()", tid)
+    say(tids)
     os.read(end, 1)
     os._exit(0)
