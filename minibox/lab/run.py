@@ -128,13 +128,14 @@ class Run:
         how.setdefault("exit_signal", 0 if bits & SILENT else core.SIGCHLD)
         reach = primitive.reaching(bits, exact=how.get("exact", False))
         line = words.clone(reach, how)
+        planned = words.steps(tuple(program), [], 0)
         try:
             child = primitive.clone(program, bits, **how)
         except OSError as error:
             self._wrote(line, error.errno or 0)
             raise
         call = self._wrote(line, 0, child.pid)
-        call["steps"] = words.steps(tuple(program), [], 0)
+        call["steps"] = planned
         try:
             yield child
         finally:
