@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import os
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from minibox import core
 from minibox import syscalls as sc
 from minibox.lab import Run, experiment, op, status, until
-from minibox.plan import Memory, Strings
+from minibox.plan import Memory, Op, Strings
+from minibox.primitive import Clone
 
 MEANWHILE, ENDED = "while the child is at work, the parent", "when clone returns, the child"
-EXECED = "when clone returns, a child that calls exec"
+EXECED = "when clone returns, a child that is to call exec"
 EXPECTED = {
     "with": {MEANWHILE: "waits", ENDED: "has ended", EXECED: "runs the program"},
-    "without": {MEANWHILE: "goes on", ENDED: "is at work", EXECED: "runs the program or will"},
+    "without": {MEANWHILE: "goes on", ENDED: "is at work", EXECED: "is at work"},
 }
 
 
@@ -32,45 +34,43 @@ def vfork(run: Run) -> None:
     The thread that calls is what waits, in a sleep that only SIGKILL ends (state D): another thread
     of the parent goes on, and is here the one that sees it.
     """
-    _until_exit(run)
-    _until_exec(run)
+    program = Strings([b"sh", b"-c", b"read line"])
+    with _held(run, []) as (_, has_left, was_first):
+        run.saw(MEANWHILE, "goes on" if was_first else "waits")
+        run.saw(ENDED, "has ended" if has_left else "is at work")
+    read, write = os.pipe()
+    exec_ = [sc.dup3(read, 0), sc.execve(b"/bin/sh", program, Strings([]))]
+    with _held(run, exec_) as (child, has_left, _):
+        is_program = has_left and os.path.exists(f"/proc/{child.pid}")
+        run.saw(EXECED, "runs the program" if is_program else "is at work")
+    os.close(read)
+    os.close(write)
 
 
-def _until_exit(run: Run) -> None:
+@contextmanager
+def _held(run: Run, then: list[Op]) -> Iterator[tuple[Clone, bool, bool]]:
+    """A child that is at work until another thread of this process has seen what the caller of
+    clone does meanwhile, and then does the rest. The child; had it left the memory when clone
+    returned; and had clone returned while it was at work?"""
     hold, release = os.pipe()
     told, tell = os.pipe()
     caller, returned = core.gettid(), threading.Event()
-    seen: list[bool] = []
+    was_first: list[bool] = []
 
     def watch() -> None:
-        """Let the child end when it is clear what the caller does while it is at work."""
         os.read(told, 1)
         until(lambda: returned.is_set() or status("self", caller)["State"].startswith("D"))
-        seen.append(returned.is_set())
+        was_first.append(returned.is_set())
         os.write(release, b"!")
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    program = [sc.write(tell, b"!"), op("read", hold, Memory(bytes(1), "buffer"), 1)]
-    began = time.monotonic()
+    program = [sc.write(tell, b"!"), op("read", hold, Memory(bytes(1), "buffer"), 1), *then]
     with run.clone(program) as child:
-        run.measured("clone returned after", 1e3 * (time.monotonic() - began), "ms")
         # The kernel clears this word just before it wakes the parent.
-        has_ended = child.left(0)
+        has_left = child.left(0)
         returned.set()
         watcher.join()
-        run.saw(MEANWHILE, "goes on" if seen[0] else "waits")
-        run.saw(ENDED, "has ended" if has_ended else "is at work")
+        yield child, has_left, was_first[0]
     for fd in (hold, release, told, tell):
         os.close(fd)
-
-
-def _until_exec(run: Run) -> None:
-    read, write = os.pipe()
-    program = Strings([b"sh", b"-c", b"read line"])
-    calls = [sc.dup3(read, 0), sc.execve(b"/bin/sh", program, Strings([]))]
-    with run.clone(calls) as child:
-        is_exec = child.left(0) and os.path.exists(f"/proc/{child.pid}")
-        run.saw(EXECED, "runs the program" if is_exec else "runs the program or will")
-    os.close(read)
-    os.close(write)
