@@ -13,7 +13,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from statistics import quantiles
+from math import sqrt
+from statistics import median
 from typing import Any
 
 from minibox import core
@@ -31,12 +32,12 @@ WARM = 3
 # Destroyed by and by in the kernel: too many at once would be in each other's way.
 SLOW = sc.CLONE_NEWNET
 LEAST = 0.1
-ABOUT = f" (a median over the same clone without it; what is less is drawn as {LEAST} µs)"
+ABOUT = f" more than the same clone without it (what may be nothing is drawn as {LEAST} µs)"
 FIGURE = Figure("What each flag costs", "flag", "µs", "y", True)
 
 
 def measure(experiment: Experiment, run: Run) -> dict[str, Any]:
-    """value: the median of the differences; quartiles: of the same; base: what both have. In µs.
+    """value: the median of the differences; range: where it is with 95 %; base: what both have. µs.
     Makes and reaps children. OSError, as the kernel refuses."""
     others = next(iter(experiment.runs.values())) & ~experiment.flags
     with _arguments(experiment, run) as arguments:
@@ -69,9 +70,18 @@ def _measure(experiment: Experiment, base: int, arguments: dict[str, Any]) -> di
         difference = sum(sign * _time(image, flags, given) for sign, flags, given in pair)
         if turn >= WARM:
             differences.append(difference)
-    low, middle, high = (round(value, 2) for value in quantiles(differences, n=4))
+    low, middle, high = (round(value, 2) for value in _median(differences))
     shown = "|".join(words.flags(base)) or "fork"
-    return {"value": middle, "unit": "µs", "quartiles": [low, high], "base": shown}
+    return {"value": middle, "unit": "µs", "range": [low, high], "base": shown}
+
+
+def _median(values: list[float]) -> tuple[float, float, float]:
+    """The median between the two ends of where it is with 95 %, by rank: how many of the values are
+    below it is binomial."""
+    ranked = sorted(values)
+    half = len(ranked) / 2
+    aside = 0.98 * sqrt(len(ranked))
+    return ranked[int(half - aside)], median(ranked), ranked[int(half + aside)]
 
 
 def _time(image: Image, flags: int, arguments: dict[str, Any]) -> float:
@@ -91,20 +101,22 @@ def _time(image: Image, flags: int, arguments: dict[str, Any]) -> float:
 
 
 def in_words(cost: dict[str, Any]) -> str:
-    """3.1 µs over CLONE_VM|CLONE_VFORK (quartiles 2.8 and 3.6)"""
-    low, high = cost["quartiles"]
-    value = f"{cost['value']:.3g} {cost['unit']}"
-    return f"{value} over {cost['base']} (quartiles {low:.3g} and {high:.3g})"
+    """3.1 µs over CLONE_VM|CLONE_VFORK (2.8 to 3.6)"""
+    low, high = cost["range"]
+    value = f"{cost['value']:.4g} {cost['unit']}"
+    return f"{value} over {cost['base']} ({low:.4g} to {high:.4g})"
 
 
 def figure(results: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     """A bar for what each flag costs, of Result.as_data; None where no cost is known. By a
-    logarithmic scale: what is next to nothing is drawn as LEAST."""
+    logarithmic scale: what may be nothing, or a saving, is drawn as LEAST."""
     costs: dict[str, float] = {}
     for one in results:
-        if one["cost"]:
+        found = one["cost"]
+        if found:
+            value = found["value"] if found["range"][0] > 0 else 0
             name = "|".join(flag.removeprefix("CLONE_") for flag in one["flags"])
-            costs.setdefault(name, max(LEAST, one["cost"]["value"]))
+            costs.setdefault(name, max(LEAST, value))
     if not costs:
         return None
     points = [[name, value] for name, value in sorted(costs.items(), key=lambda pair: pair[1])]

@@ -42,7 +42,7 @@ def svg(figure: dict[str, Any]) -> str | None:
 
     # Text stays text, and the same figure gives the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": figure["title"]}):
-        drawn = Figure(figsize=(8, 4), layout="constrained")
+        drawn = Figure(figsize=(8, _height(figure)), layout="constrained")
         axes = drawn.add_subplot()
         (_draw_bars if figure["bars"] else _draw_lines)(axes, figure)
         axes.grid(alpha=0.3)
@@ -50,6 +50,12 @@ def svg(figure: dict[str, Any]) -> str | None:
         drawn.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _height(figure: dict[str, Any]) -> float:
+    """In inches: each bar takes its place."""
+    points = sum(len(line["points"]) for line in figure["lines"])
+    return max(4.0, 1 + 0.2 * points) if figure["bars"] else 4.0
 
 
 def _draw_lines(axes: Any, figure: dict[str, Any]) -> None:

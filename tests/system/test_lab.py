@@ -66,7 +66,7 @@ def test_a_flag_has_its_cost():
     assert found["vm"]["value"] < 0
     assert found["newuts"]["base"] == "CLONE_VM|CLONE_VFORK"
     for cost in found.values():
-        low, high = cost["quartiles"]
+        low, high = cost["range"]
         assert cost["unit"] == "µs"
         assert low <= cost["value"] <= high
 

@@ -143,15 +143,15 @@ def test_the_text_has_the_calls_and_what_differs():
     assert text.splitlines()[-2].startswith("  verdict: differs: with: word")
 
 
-COST = {"value": 3.14159, "unit": "µs", "quartiles": [2.5, 4.0], "base": "CLONE_VFORK"}
+COST = {"value": 3.14159, "unit": "µs", "range": [2.5, 4.0], "base": "CLONE_VFORK"}
 
 
 def test_the_cost_is_told():
     data = replace(result(), cost=COST).as_data()
     assert data["cost"] == COST
-    assert "  cost: 3.14 µs over CLONE_VFORK (quartiles 2.5 and 4)\n" in shown.page(data)
+    assert "  cost: 3.142 µs over CLONE_VFORK (2.5 to 4)\n" in shown.page(data)
     found = tags(report.page([data])).text
-    assert "3.14 µs over CLONE_VFORK" in found
+    assert "3.142 µs over CLONE_VFORK" in found
     assert "What each flag costs" in found
 
 
@@ -162,7 +162,8 @@ def test_without_a_cost_nothing_is_told_of_it():
 
 
 def test_the_figure_of_costs_has_each_flag_once():
-    saving = replace(result(), cost={**COST, "value": -600.0}).as_data()
+    """What may be nothing, or less than nothing, is next to nothing."""
+    saving = replace(result(), cost={**COST, "value": -600.0, "range": [-700.0, -5.0]}).as_data()
     other = {**replace(result(), cost=COST).as_data(), "flags": ["CLONE_NEWUTS"]}
     [line] = cost.figure([saving, other, saving, result().as_data()])["lines"]
     assert line["points"] == [["VM", cost.LEAST], ["NEWUTS", 3.14159]]
