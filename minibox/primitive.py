@@ -30,9 +30,9 @@ class Clone:
         self.pid = child.pid
         self.pidfd = child.pidfd
 
-    def go(self) -> None:
-        """Open the gate that a program may wait at."""
-        self._child.go()
+    def go(self, gates: int = 1) -> None:
+        """Open the gate that a program may wait at, or the first so many."""
+        self._child.go(gates)
 
     def arrived(self, timeout: float = 10.0) -> bool:
         """Wait until it is at its gate: does it come there in so many seconds?"""

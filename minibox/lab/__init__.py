@@ -32,7 +32,7 @@ from __future__ import annotations
 from minibox.lab.bench import perform
 from minibox.lab.catalogue import catalogue, find
 from minibox.lab.experiment import Experiment, experiment
-from minibox.lab.look import kcmp, namespace, signals, sleeps_at, status, until
+from minibox.lab.look import kcmp, namespace, signals, sleeps_at, smaps, status, until
 from minibox.lab.memory import Block, call, function, pointer
 from minibox.lab.nested import grandchild
 from minibox.lab.process import process
@@ -62,6 +62,7 @@ __all__ = [
     "sigaction",
     "signals",
     "sleeps_at",
+    "smaps",
     "status",
     "until",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from errno import ENOSYS
 
 from minibox import core
@@ -15,6 +15,7 @@ from minibox.numbers import NUMBERS
 # enum kcmp_type of include/uapi/linux/kcmp.h.
 KCMP = {"VM": 1, "FILES": 2, "FS": 3, "SIGHAND": 4, "IO": 5, "SYSVSEM": 6}
 PAUSE = 0.0002
+LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def kcmp(pid: int, kind: str, other: int = 0) -> str:
@@ -50,6 +51,22 @@ def sleeps_at(task: int, address: int) -> bool:
     return len(words) > 1 and words[1].startswith("0x") and int(words[1], 16) == address
 
 
+def smaps(pid: int | str, address: int) -> dict[str, int]:
+    """The figures of /proc/PID/smaps for the mapping that begins at an address, by field, in bytes
+    (proc_pid_smaps(5)); empty if there is none. OSError."""
+    found: dict[str, int] = {}
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="backslashreplace") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if line.startswith(f"{address:x}-"):
+                found["Size"] = 0
+            elif " " in key and found:
+                break
+            elif found and value.endswith("kB\n"):
+                found[key] = int(value.split()[0]) * 1024
+    return found
+
+
 def namespace(kind: str, pid: int | str = "self") -> str:
     """The namespace that a process is in: "uts:[4026531838]". OSError."""
     return os.readlink(f"/proc/{pid}/ns/{kind}")
@@ -59,6 +76,36 @@ def mount(source: str, pid: int | str = "self") -> bool:
     """Is there a mount of this source in the mount namespace of that process? OSError."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return any(line.partition(" - ")[2].split()[1] == source for line in file)
+
+
+def free_memory() -> int:
+    """How many bytes there are to be had: on the machine, and below the limits of the memory
+    cgroups that this process is in, as far as /sys/fs/cgroup shows them."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":") for line in file)
+    free = [int(fields["MemAvailable"].split()[0]) * 1024]
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        groups = [line.rstrip("\n").split(":", 2) for line in file]
+    for _, controllers, path in groups:
+        if controllers in {"", "memory"}:
+            free += _left_by(f"/sys/fs/cgroup/{controllers}", path)
+    return max(0, min(free))
+
+
+def _left_by(root: str, path: str) -> Iterator[int]:
+    """What each cgroup from there up to the root still has to give, if it has a limit."""
+    while path:
+        for limit, usage in LIMITS:
+            try:
+                yield _number(f"{root}{path}/{limit}") - _number(f"{root}{path}/{usage}")
+            except (OSError, ValueError):
+                pass  # the other version's, the root, no limit ("max"), or not to be seen
+        path = path.rpartition("/")[0]
+
+
+def _number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
 
 
 def until(seen: Callable[[], object], seconds: float = 10.0) -> bool:

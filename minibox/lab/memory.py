@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Any
 
@@ -14,18 +15,24 @@ from minibox.plan import Address
 
 PAGE = mmap.PAGESIZE
 FUTEX_WAKE = 1
+POPULATE_WRITE = 23
 
 
 class Block:
     """Private memory of its own pages, zeroed: words in it, a stack, or something to write to.
 
     A child with CLONE_VM sees it, one without has a copy, unless it is `shared` with all (mmap(2),
-    MAP_SHARED). As a context manager it is unmapped at the end, by which time no child may use it.
+    MAP_SHARED). Its pages are small ones, each of which counts, and its mapping is no other's. As a
+    context manager it is unmapped at the end, by which time no child may use it.
     """
 
     def __init__(self, size: int = PAGE, *, shared: bool = False) -> None:
-        flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS
-        self.memory = mmap.mmap(-1, size, flags)
+        flags = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE
+        self.memory = mmap.mmap(-1, size, flags | mmap.MAP_ANONYMOUS)
+        # The kernel joins neighbours that are alike; none is like this one.
+        self.memory.madvise(mmap.MADV_DONTDUMP)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            self.memory.madvise(mmap.MADV_NOHUGEPAGE)
         self.size = size
         self._base = ffi.from_buffer(self.memory)
         self.address = int(ffi.cast("uintptr_t", self._base))
@@ -50,6 +57,13 @@ class Block:
     def text(self, at: int = 0) -> str:
         """The text that begins at this byte and ends before the next NUL."""
         return self.memory[at:].partition(b"\0")[0].decode(errors="backslashreplace")
+
+    def fill(self) -> None:
+        """Write to each page, so that there is one. OSError."""
+        try:
+            self.memory.madvise(POPULATE_WRITE)
+        except OSError:  # before Linux 5.14
+            self.memory[::PAGE] = b"x" * (self.size // PAGE)
 
     @property
     def stack(self) -> tuple[int, int]:
