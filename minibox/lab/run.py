@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,6 +155,27 @@ class Run:
             if error.errno not in (EINVAL, ENOSYS, E2BIG):
                 raise
             self.unsupported(f"it came with Linux {since}, and this kernel refuses it")
+
+    def timed(
+        self, program: Sequence[Op], flags: int | None = None, *, times: int = 1, **how: Any
+    ) -> list[float]:
+        """How long the call keeps its caller, in seconds: for so many children, one after the
+        other, and one before them that does not count. Written down once, however often it is
+        measured. OSError."""
+        bits = (self.flags if flags is None else flags) & ~self.taken_out
+        how.setdefault("exit_signal", 0 if bits & SILENT else core.SIGCHLD)
+        took = []
+        for _ in range(times + 1):
+            began = time.perf_counter()
+            child = primitive.clone(program, bits, **how)
+            took.append(time.perf_counter() - began)
+            self._end(child, bits)
+            child.close()
+        line = f"{words.clone(primitive.reaching(bits, exact=False), how)}, timed"
+        steps = words.steps(tuple(program), [], -1)
+        if not any(line == call["call"] and steps == call["steps"] for call in self.notes.calls):
+            self._wrote(line, 0, child.pid)["steps"] = steps
+        return took[1:]
 
     def syscall(self, name: str, *args: int | bytes | bytearray | None, text: str = "") -> int:
         """Any system call of this process, written down (as `text` if given): its result, or
