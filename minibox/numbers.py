@@ -75,6 +75,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None, str]] = {
     "fchmodat": (268, 53, "fd path octal"),
     "ppoll": (271, 73, "memory int memory memory int"),
     "capset": (126, 91, "memory memory"),
+    "sched_setaffinity": (203, 122, "int int memory"),
     "unshare": (272, 97, "|CLONE_"),
     "prlimit64": (302, 261, "int =RLIMIT_ memory memory"),
     "signalfd4": (289, 74, "fd memory int |SFD_"),
