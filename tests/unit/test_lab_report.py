@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is made of an experiment's result: a verdict, a text, a page, a figure."""
 
+import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -23,6 +24,11 @@ FIGURE = {
         {"name": "fork", "points": [[1, 50.0], [1024, 30000.0]]},
         {"name": "vfork", "points": [[1, 20.0], [1024, 20.0]]},
     ],
+}
+SIZES = {
+    **FIGURE,
+    "x": "size (bytes)",
+    "lines": [{"name": "fork", "points": [[1 << 12, 1.0], [3 << 19, 2.0], [4 << 30, 9.0]]}],
 }
 BARS = {**FIGURE, "bars": True, "log": "", "lines": [{"name": "", "points": [["NEWNET", 1100.0]]}]}
 
@@ -225,8 +231,9 @@ def test_without_matplotlib_a_figure_is_text(monkeypatch):
     assert "▇" in found.text
 
 
-@pytest.mark.parametrize("figure", [FIGURE, BARS], ids=["lines", "bars"])
+@pytest.mark.parametrize("figure", [FIGURE, SIZES, BARS], ids=["lines", "sizes", "bars"])
 def test_with_matplotlib_it_is_svg(figure):
+    pytest.importorskip("matplotlib")
     drawn = figures.svg(figure)
     assert drawn.startswith("<svg")
     assert drawn == figures.svg(figure)
@@ -235,9 +242,34 @@ def test_with_matplotlib_it_is_svg(figure):
 
 def test_bars_are_as_long_as_what_they_show():
     lines = list(figures.bars(BARS)) + list(figures.bars(FIGURE))
-    assert lines[0] == "cost <of> a launch (µs by MiB)"
+    assert lines[0] == "cost <of> a launch: µs by MiB"
     assert lines[1].count("▇") == figures.BAR
     lengths = [line.count("▇") for line in lines[3:]]
     assert lengths[1] == figures.BAR
     assert lengths[0] < lengths[1]
     assert lengths[2] == lengths[3] < lengths[0]
+
+
+def test_sizes_are_in_kib_and_mib():
+    lines = list(figures.bars(SIZES))
+    assert lines[0].endswith("by size")
+    sizes = ["4 KiB", "1.5 MiB", "4 GiB"]
+    assert all(size in line for size, line in zip(sizes, lines[1:], strict=True))
+    if (drawn := figures.svg(SIZES)) is not None:
+        assert all(size in drawn for size in sizes)
+
+
+def test_what_is_nothing_has_no_bar():
+    lines = [{"name": "", "points": [["none", 0], ["some", 3]]}]
+    drawn = list(figures.bars({**BARS, "lines": lines}))
+    assert ["▇" in line for line in drawn[1:]] == [False, True]
+    nothing = [{"name": "", "points": [["none", 0]]}]
+    assert "▇" not in "".join(figures.bars({**BARS, "lines": nothing}))
+
+
+def test_figures_of_a_page_have_no_name_twice():
+    pytest.importorskip("matplotlib")
+    both = "".join(figures.svg({**figure, "title": figure["x"]}) for figure in (FIGURE, SIZES))
+    names = re.findall(r' id="([^"]*)"', both)
+    assert len(names) == len(set(names))
+    assert {name[1:] for name in re.findall(r"#[a-z]\w+", both)} >= set(names)
