@@ -50,6 +50,7 @@ enum {
     SYS_ACCEPT4 = 288,
     SYS_SIGNALFD4 = 289,
     SYS_DUP3 = 292,
+    SYS_KCMP = 312,
     SYS_CLONE3 = 435,
     SYS_CLOSE_RANGE = 436,
 };
@@ -159,6 +160,7 @@ enum {
     SYS_MMAP = 222,
     SYS_ACCEPT4 = 242,
     SYS_WAIT4 = 260,
+    SYS_KCMP = 272,
     SYS_CLONE3 = 435,
     SYS_CLOSE_RANGE = 436,
 };
