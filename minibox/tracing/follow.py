@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Set
 
-from minibox.syscalls import CLONE_UNTRACED
+from minibox.syscalls import CLONE_THREAD, CLONE_UNTRACED
 from minibox.tracing import calls, decode, stops
 from minibox.tracing.decode import Call
 from minibox.tracing.stops import Stop, Tracer
@@ -52,6 +52,7 @@ class Follower:
         self._tasks: dict[int, Task] = {}
         self._makers: dict[int, Task] = {}  # child -> the task that made it, and waits for it
         self._held: list[int] = []  # children whose parent has yet to tell of them
+        self._gone: dict[int, int] = {}  # the same, killed before their first stop: wait statuses
         self.processes: list[Process] = []
         self._by_pid: dict[int, Process] = {}
 
@@ -126,6 +127,8 @@ class Follower:
         self._makers[child] = task
         if child in self._tasks:
             self._meet(child)
+        elif child in self._gone:
+            self._lost(child, self._gone.pop(child))
         # Else the parent waits for it.
 
     def _born(self, stop: Stop) -> None:
@@ -138,9 +141,18 @@ class Follower:
             self._enters(self._tasks[stop.tid])
             self._tracer.go(stop.tid)
 
+    def _lost(self, child: int, status: int) -> None:
+        """It was killed before its first stop."""
+        self._tasks[child] = self._newborn(child)
+        self._meet(child)
+        self._tell_end(self._tasks.pop(child), status)
+        self._by_pid.pop(child, None)
+
     def _newborn(self, tid: int) -> Task:
-        status = _status(tid)
-        pid = int(status.get("Tgid", tid))
+        maker = self._makers.get(tid)
+        is_thread = maker and maker.call and maker.call.flags & CLONE_THREAD
+        presumed = maker.process.pid if maker and is_thread else tid
+        pid = int(_status(tid).get("Tgid", presumed))
         process = self._by_pid.get(pid)
         if process is None:
             process = self._by_pid[pid] = Process(pid)
@@ -171,11 +183,14 @@ class Follower:
 
     def _release(self) -> None:
         """Children that nobody will tell of any more: the parent was killed."""
-        if self._held and not any(task.is_cloning for task in self._tasks.values()):
+        if not self._held and not self._gone:
+            return
+        if not any(task.is_cloning for task in self._tasks.values()):
             for tid in self._held:
                 self._enters(self._tasks[tid])
                 self._tracer.go(tid)
             self._held.clear()
+            self._gone.clear()
 
     # Ends.
 
@@ -189,10 +204,12 @@ class Follower:
             self._tell_end(task, stop.result)
             if stop.tid == task.process.pid:
                 self._by_pid.pop(stop.tid, None)
+        elif stop.tid in self._makers:
+            self._lost(stop.tid, stop.result)
+        else:
+            self._gone[stop.tid] = stop.result
         if stop.tid in self._held:
             self._held.remove(stop.tid)
-        if stop.tid in self._makers:
-            self._meet(stop.tid)  # killed before its first stop
         self._release()
 
     def _tell_end(self, task: Task, status: int) -> None:

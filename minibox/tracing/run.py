@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from minibox.errors import Unsupported
 from minibox.tracing import stops
@@ -17,6 +17,9 @@ from minibox.tracing.calls import EXEC
 from minibox.tracing.follow import Follower
 from minibox.tracing.stops import Stop, Tracer
 from minibox.tracing.tree import Event, Process
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # What a process sends to the tracer is the command's; what the terminal sends, it has got itself.
 PASSED_ON = (
@@ -66,15 +69,15 @@ def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     handler = signal.getsignal(signal.SIGCHLD)
     try:
-        child = _Child(what, mask)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would never be sent
-        follower = Follower(tracer, tell)
-        try:
-            status = _loop(tracer, follower, child)
-        finally:
-            child.close()
-            _end(tracer, follower)
-        child.raise_failure()
+        with _Child(what, mask) as child:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would never be sent
+            follower = Follower(tracer, tell)
+            status = _watch(tracer, follower, child)
+            child.raise_failure()
+    except OSError as error:
+        if error.filename != "ptrace":
+            raise
+        raise Unsupported(REASONS.get(error.errno or 0, f"ptrace: {error.strerror}")) from None
     finally:
         tracer.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -124,24 +127,31 @@ class Outcome(NamedTuple):
         return code if code >= 0 else 128 - code
 
 
-def _loop(tracer: Tracer, follower: Follower, child: _Child) -> int:
-    status = 0
+def _watch(tracer: Tracer, follower: Follower, child: _Child) -> int:
+    """The wait status of the child, when all have ended."""
     try:
         tracer.seize(child.pid)
-        child.go()
-        while stop := tracer.next():
-            if stop.kind == stops.SIGNAL:
-                if not follower.is_alive(child.pid):
-                    break
-                _pass_on(stop, child.pid)
-                continue
-            if stop.kind in (stops.EXITING, stops.ENDED) and stop.tid == child.pid:
-                status = stop.result
-            follower.take(stop)
-    except OSError as error:
-        if error.filename != "ptrace":
-            raise
-        raise Unsupported(REASONS.get(error.errno or 0, f"ptrace: {error.strerror}")) from None
+    except OSError:
+        child.abandon()
+        raise
+    child.go()
+    try:
+        return _loop(tracer, follower, child.pid)
+    finally:
+        _end(tracer, follower)
+
+
+def _loop(tracer: Tracer, follower: Follower, pid: int) -> int:
+    status = 0
+    while stop := tracer.next():
+        if stop.kind == stops.SIGNAL:
+            if not follower.is_alive(pid):
+                break
+            _pass_on(stop, pid)
+            continue
+        if stop.kind in (stops.EXITING, stops.ENDED) and stop.tid == pid:
+            status = stop.result
+        follower.take(stop)
     return status
 
 
@@ -182,8 +192,10 @@ class _Child:
     def go(self) -> None:
         os.write(self._gate, b"g")
 
-    def close(self) -> None:
-        os.close(self._gate)
+    def abandon(self) -> None:
+        """It is not traced: let it end."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
     def raise_failure(self) -> None:
         """If it should have become a command and could not."""
@@ -191,10 +203,16 @@ class _Child:
         try:
             number = os.read(self._errno, 16)
         except BlockingIOError:
-            number = b""
-        os.close(self._errno)
+            return
         if number:
             raise NotExecuted(int(number))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._gate)
+        os.close(self._errno)
 
 
 def _live(begin: Begin, mask: Mask, gate: int, failed: int) -> NoReturn:

@@ -20,8 +20,8 @@ class Event:
     numbers them. text: a line, as strace has it. call: "clone3", or "" for an end. args: its
     arguments by their names in the manual. result: what it returned, as the task saw it, or -errno;
     None when it never returned. child: the tid of the task it has made, as the tracer sees it, or
-    0. namespaces: those that are other ones after it, numbered as Namespaces does. ended: "exited"
-    or "killed"; result is the exit code or the signal then.
+    0 where it sees none (CLONE_UNTRACED). namespaces: those that are other ones after it, numbered
+    as Namespaces does. ended: "exited" or "killed"; result is the exit code or the signal then.
     """
 
     time: float
@@ -49,7 +49,7 @@ class Event:
     @property
     def makes_a_task(self) -> bool:
         """A successful call of the clone family."""
-        return self.call in calls.FAMILY and self.child != 0
+        return self.call in calls.FAMILY and (self.result or 0) > 0
 
     def as_data(self) -> dict[str, Any]:
         """For JSON."""

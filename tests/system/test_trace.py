@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import minibox
 from minibox import core, tracing
 from minibox import syscalls as sc
 from minibox.errors import Unsupported
@@ -300,6 +301,48 @@ def test_many_threads():
     assert len(threads) == 300
     assert threads <= set(ends(seen))
     assert seen.exit_code == 0
+
+
+HIDING = [
+    sc.CLONE_UNTRACED,
+    sc.CLONE_UNTRACED | sc.CLONE_VFORK | sc.CLONE_VM,
+    sc.CLONE_UNTRACED | sc.CLONE_PTRACE,
+    sc.CLONE_UNTRACED | sc.CLONE_PTRACE | sc.CLONE_VFORK | sc.CLONE_VM,
+]
+
+
+@pytest.mark.parametrize("flags", HIDING, ids=lambda flags: hex(flags))
+def test_a_child_that_is_hidden_from_the_tracer(flags):
+    """CLONE_UNTRACED: the tracer is told of no child; with CLONE_PTRACE it has it all the same."""
+    seen = tracing.trace(lambda: clone(flags))
+    (event,) = made(seen)
+    assert event.child == 0
+    assert seen.exit_code == 0
+    assert len(seen.processes) == (2 if flags & sc.CLONE_PTRACE else 1)
+
+
+def clone(flags, **how):
+    with minibox.clone([sc.exit_(3)], flags, **how) as child:
+        assert child.wait().exit_code == 3
+
+
+def test_chosen_pids_are_shown():
+    seen = tracing.trace(lambda: clone(sc.CLONE_NEWPID, set_tid=[1]))
+    (event,) = made(seen)
+    assert event.args["set_tid"] == [1]
+    assert ", set_tid=[1], set_tid_size=1}, 88) = " in event.text
+    assert event.namespaces == {"pid": 1}
+
+
+@pytest.mark.parametrize("way", ["clone", "unshare"])
+def test_time_namespaces_are_entered_by_children(way):
+    def enter():
+        if way == "unshare":
+            core.syscall(NUMBERS["unshare"], sc.CLONE_NEWTIME)
+        clone(sc.CLONE_NEWTIME if way == "clone" else 0)
+
+    (event,) = made(tracing.trace(enter))
+    assert event.namespaces == {"time": 1}
 
 
 # Signals.
