@@ -152,10 +152,13 @@ class Follower:
         maker = self._makers.get(tid)
         is_thread = maker and maker.call and maker.call.flags & CLONE_THREAD
         presumed = maker.process.pid if maker and is_thread else tid
-        pid = int(_status(tid).get("Tgid", presumed))
+        status = _status(tid)
+        pid = int(status.get("Tgid", presumed))
         process = self._by_pid.get(pid)
         if process is None:
-            process = self._by_pid[pid] = Process(pid)
+            parent = int(status.get("PPid", 0))  # who made it may never tell, and knows better
+            process = Process(pid, parent if parent in self._by_pid else 0)
+            self._by_pid[pid] = process
             self.processes.append(process)
         elif tid != pid:
             process.threads.append(tid)

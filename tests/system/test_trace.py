@@ -276,6 +276,43 @@ def test_children_that_are_killed_at_any_moment_are_seen():
     assert all(process.ended for process in seen.processes)
 
 
+def test_families_that_are_killed_at_once_are_seen():
+    """A child may be dead before its parent has told of it, and the parent as well."""
+
+    def breed(depth):
+        while True:
+            if os.fork() == 0:
+                if depth:
+                    breed(depth - 1)
+                os._exit(0)
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+    def families():
+        for k in range(12):
+            first = os.fork()
+            if first == 0:
+                os.setpgid(0, 0)
+                os.write(write, b"x")
+                breed(1)
+            os.read(read, 1)
+            for _ in range(k * 5000):
+                pass
+            os.killpg(first, signal.SIGKILL)
+            os.waitpid(first, 0)
+
+    read, write = os.pipe()
+    seen = tracing.trace(families)
+    os.close(read)
+    os.close(write)
+    assert seen.exit_code == 0
+    assert len(seen.processes) > 12
+    assert all(process.ended for process in seen.processes)
+    assert {event.child for event in made(seen)} <= set(ends(seen))
+
+
 def test_a_daemon_is_waited_for(traced):
     done, lines = traced("sh", "-c", "(setsid sh -c 'read x; exit 6' &) <&0; exit 4", input=b"x\n")
     assert done.returncode == 4
@@ -587,6 +624,17 @@ def test_an_ordinary_user_may_trace_his_own():
     assert done.returncode == 4, lines
     assert "[pid:1 user:1] - exited with 4" in lines[1], lines
     assert lines[2].startswith("   └─ ")
+
+
+def test_an_ordinary_user_s_container_is_seen(rootfs):
+    inner = ["run", "--net", "none", rootfs, "/bin/sh", "-c", "'exit 3'"]
+    words = [*DROP, COMMAND, "trace", "--", COMMAND, *inner]
+    script = uncover() + "\nexec " + " ".join(map(str, words))
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, timeout=60)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 3, lines
+    assert any('pivot_root(".", ".") = 0' in line for line in lines)
+    assert re.search(r"/bin/sh -c exit 3 \[.*mnt:1.*pid:1.*\] - exited with 3", lines[-1])
 
 
 def test_a_tracer_is_alone():
