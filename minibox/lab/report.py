@@ -27,7 +27,8 @@ pre { overflow-x: auto; padding: 0.6rem; border-left: 3px solid var(--line); mar
 .verdict { font-size: 0.8rem; padding: 0.1rem 0.5rem; border-radius: 1rem; color: #fff; }
 .holds { background: var(--holds); } .differs { background: var(--differs); }
 .unsupported { background: var(--unsupported); } .faint { opacity: 0.7; }
-.wide { overflow-x: auto; } td:first-child { white-space: nowrap; } td.not { color: var(--differs); font-weight: bold; }
+.wide { overflow-x: auto; } td:first-child { white-space: nowrap; }
+td.not { color: var(--differs); font-weight: bold; }
 svg { max-width: 100%; height: auto; }
 @media (prefers-color-scheme: dark) { svg { background: #fff; } }
 """
