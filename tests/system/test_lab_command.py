@@ -17,6 +17,7 @@ import pytest
 
 from minibox import lab
 from tests.ordinary import DROP, uncover
+from tests.processes import marked
 
 COMMAND = Path(sys.executable).with_name("minibox")
 QUICK = ("vm", "newuts")
@@ -118,18 +119,6 @@ def test_an_ordinary_user_gets_what_is_possible():
     assert len(missing) <= len(data) / 4, missing
 
 
-def ours(mark):
-    """The processes that have the mark in their environment."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if mark in Path(f"/proc/{name}/environ").read_bytes():
-                found.append(int(name))
-        except OSError:
-            pass
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_lab_that_is_killed_leaves_nothing(number):
     """At moments of its runs: all that it has made ends with it."""
@@ -144,7 +133,7 @@ def test_a_lab_that_is_killed_leaves_nothing(number):
             process.send_signal(number)
             process.wait(LONG)
         deadline = time.monotonic() + 10
-        while left := ours(mark):
+        while left := marked(mark):
             assert time.monotonic() < deadline, left
 
 

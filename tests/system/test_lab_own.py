@@ -18,6 +18,7 @@ import pytest
 from minibox import lab
 from minibox.lab.result import DIFFERS, HOLDS
 from tests.ordinary import DROP, REPOSITORY, uncover
+from tests.processes import marked
 
 COMMAND = Path(sys.executable).with_name("minibox")
 EXAMPLE = REPOSITORY / "docs/examples/own_experiment.py"
@@ -63,18 +64,6 @@ def result(tmp_path, run):
         return one | {"code": done.returncode}
 
     return perform
-
-
-def processes(mark):
-    """Those that have the mark in their environment."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if mark in Path(f"/proc/{name}/environ").read_bytes():
-                found.append(int(name))
-        except OSError:
-            pass
-    return found
 
 
 # Where they are found.
@@ -269,7 +258,7 @@ def test_one_that_hangs_leaves_no_process(run, tmp_path):
     path = written(tmp_path, body, timeout=0.5)
     done = run("run", path, env={**os.environ, name: value})
     assert done.returncode == 1
-    assert processes(mark.encode()) == []
+    assert marked(mark.encode()) == []
 
 
 SEGV = """
