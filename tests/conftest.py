@@ -18,6 +18,10 @@ os.environ["MINIBOX_NET"] = "none"
 REPOSITORY = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).with_name("minibox")
 PR_SET_CHILD_SUBREAPER = 36
+# How many times slower than a usual one this machine is: an emulated one says 8, for instance.
+PATIENCE = float(os.environ.get("MINIBOX_PATIENCE", "1"))
+# Made by tools/vm/provision: a machine to throw away, whose clock, sysctls and boots are the tests'.
+IS_VM = os.path.exists("/etc/minibox-vm")
 
 # A skip is a claim that this machine cannot. As root these are the only ones believed: the start of
 # the reason given -> why it may be so.
@@ -39,11 +43,54 @@ def pytest_runtest_makereport(item, call):
             call.excinfo = pytest.ExceptionInfo.from_current()
 
 
-def pytest_collection_modifyitems(items):
-    """Everything outside unit/ runs containers as root."""
+VM_ONLY = pytest.StashKey[dict]()
+
+
+def pytest_configure(config):
+    config.stash[VM_ONLY] = {}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Everything outside unit/ runs containers as root. What only a virtual machine can have is no
+    test of this one: it is counted and named, not skipped."""
+    if not IS_VM:
+        elsewhere = [item for item in items if "vm" in Path(item.fspath).parts]
+        items[:] = [item for item in items if item not in elsewhere]
+        config.hook.pytest_deselected(items=elsewhere)
+        counts = config.stash[VM_ONLY]
+        for item in elsewhere:
+            counts[item.path.name] = counts.get(item.path.name, 0) + 1
     for item in items:
         if "unit" not in Path(item.fspath).parts:
             item.fixturenames.insert(0, "no_leaks")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    counts = config.stash[VM_ONLY]
+    if counts:
+        terminalreporter.section(
+            f"{sum(counts.values())} tests for a virtual machine: make vm-test"
+        )
+        for name, count in sorted(counts.items()):
+            terminalreporter.line(f"{count:3} tests/vm/{name}")
+
+
+class Patient(subprocess.Popen):
+    """Waits by the machine's pace. Less than a second is no limit, but a look."""
+
+    def communicate(self, input=None, timeout=None):
+        return super().communicate(input, _longer(timeout))
+
+    def wait(self, timeout=None):
+        return super().wait(_longer(timeout))
+
+
+def _longer(timeout):
+    return timeout if timeout is None or timeout < 1 else timeout * PATIENCE
+
+
+if PATIENCE != 1:
+    subprocess.Popen = Patient
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -135,7 +182,7 @@ def no_leaks(subreaper, warm):
         after["cgroups"] |= before["cgroups"]  # that one of others is gone is no leak
         return after
 
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 2 * PATIENCE
     while (after := look()) != before and time.monotonic() < deadline:
         _reap()
     changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}

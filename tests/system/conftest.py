@@ -22,6 +22,7 @@ from minibox.errors import NoSuchContainer, StateError
 from minibox.resident import Resident, residents
 from minibox.spec import DEFAULT_MASKED, DEFAULT_READONLY
 from minibox.store import Store
+from tests.conftest import PATIENCE
 
 # Mount points inside that cover what is the kernel's: test_restrictions.py.
 COVERED = {os.fsdecode(path) for path in (*DEFAULT_MASKED, *DEFAULT_READONLY)}
@@ -122,7 +123,7 @@ def until():
     """`until(lambda: …)` polls until the function gives something true, 10 s at most."""
 
     def poll(function):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while not (value := function()):
             assert time.monotonic() < deadline, "it did not happen within 10 s"
             time.sleep(0.002)
@@ -157,7 +158,7 @@ class Box:
 
     def finish(self, process, patience=60):
         """Its end, as a CompletedProcess; so many seconds at most."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patience * PATIENCE
         while True:
             try:
                 stdout, stderr = process.communicate(timeout=0.05)
@@ -246,7 +247,7 @@ class Box:
         """Wait until we have no child but the monitors of what runs, and these others."""
         states = [resident.state() for resident in residents(Store(str(self.root)))]
         kept = {state.monitor for state in states if state.is_running} | set(others)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while gone := set(children()) - kept:
             assert time.monotonic() < deadline, f"they do not end: {gone}"
             for pid in gone:

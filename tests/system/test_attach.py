@@ -23,9 +23,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 COMMAND = Path(sys.executable).with_name("minibox")
 KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
-DEADLINE = 10.0
+DEADLINE = 10.0 * PATIENCE
 SIZE = (31, 97)
 LOCAL = 3  # the index of c_lflag in what tcgetattr gives
 MOST_CLIENTS = 16

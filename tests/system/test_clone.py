@@ -23,8 +23,9 @@ from minibox import core
 from minibox import syscalls as sc
 from minibox.numbers import NUMBERS
 from minibox.plan import Memory, Op, Slot, Strings
+from tests.conftest import PATIENCE
 
-DEADLINE = 10.0
+DEADLINE = 10.0 * PATIENCE
 KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_IO, KCMP_SYSVSEM = 1, 2, 3, 4, 5, 6
 MS_REC_PRIVATE = 0x4000 | 1 << 18
 SHARED_HANDLERS = sc.CLONE_VM | sc.CLONE_SIGHAND

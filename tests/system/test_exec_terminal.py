@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 10.0
+from tests.conftest import PATIENCE
+
+DEADLINE = 10.0 * PATIENCE
 SIZE = (31, 97)
 WAYS = {
     "plain": (),

@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 import minibox
+from tests.conftest import PATIENCE
 
-DEADLINE = 10.0
+DEADLINE = 10.0 * PATIENCE
 PR_GET_DUMPABLE = 3
 MEBIBYTE = 1 << 20
 

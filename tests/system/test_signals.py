@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from minibox.resources import leftovers
+from tests.conftest import PATIENCE
 
 MINIBOX = Path(sys.executable).with_name("minibox")
-DEADLINE = 10.0
+DEADLINE = 10.0 * PATIENCE
 DEATH = 0.1  # seconds within which a container has to follow a minibox that was killed
 ENDING = ["INT", "TERM", "HUP", "QUIT", "USR1", "USR2"]
 WAYS = ["--net=none", "--init", "--userns=host", "--overlay", "--share=pid"]

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 import minibox
+from tests.conftest import PATIENCE
 
 MINIBOX = Path(sys.executable).with_name("minibox")
 EVERY_BYTE = bytes(range(256)) * 64
 MEBIBYTE = 1 << 20
-DEADLINE = 15.0
+DEADLINE = 15.0 * PATIENCE
 ODD_WORDS = [
     b"",
     b"\xff\xfe\x80",

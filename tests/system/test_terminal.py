@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 MINIBOX = Path(sys.executable).with_name("minibox")
-DEADLINE = 10.0
+DEADLINE = 10.0 * PATIENCE
 SIZE = (31, 97)
 WITHOUT_PTY = [(0,), (1,), (2,), (0, 2), (1, 2)]
 LOCAL = 3  # the index of c_lflag in what tcgetattr gives
