@@ -12,7 +12,7 @@ from errno import ENOSYS, EOPNOTSUPP
 
 from minibox import core, host, restrictions
 from minibox import syscalls as sc
-from minibox.errors import MiniboxError, Unsupported
+from minibox.errors import MiniboxError, SetupError, Unsupported
 from minibox.numbers import NUMBERS
 from minibox.primitive import clone
 from minibox.resources import cgroup, idmap, subids
@@ -76,7 +76,7 @@ def _rights() -> Finding:
         text = "; ".join(follows[name] for name in lacks)
         return Finding("rights", PARTLY, f"root without CAP_{', CAP_'.join(lacks)}", text)
     who = f"user {here.uid}" if here.uid else "root of a user namespace"
-    follows_ = "containers have this one id, --net is user or none, and limits need delegation"
+    follows_ = "--net is user or none, and limits need delegation"
     return Finding("rights", PARTLY, who, follows_, "sudo minibox …")
 
 
@@ -129,7 +129,10 @@ def _idmapped_mounts() -> Finding:
     name = "idmapped mounts"
     if not host.probe().privileged:
         return Finding(name, NO, "only for root", "files keep their owners' ids")
-    userns = idmap.make_userns(ONE_ID, ONE_ID)
+    try:
+        userns = idmap.make_userns(ONE_ID, ONE_ID)
+    except SetupError:
+        return Finding(name, NO, "no user namespace can be made for their maps", "--userns host")
     tree = -1
     try:
         flags = sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC

@@ -126,6 +126,14 @@ def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
     return SetupError(number, "cannot clone the container's process", hint=hint, lack=lack)
 
 
+def no_userns(error: LaunchError) -> SetupError:
+    """The error of a user namespace that is made for its maps alone."""
+    number = error.errno or 0
+    hint = NO_USERNS if number in (errno.EPERM, errno.ENOSPC) else ""
+    what = "cannot make a user namespace"
+    return SetupError(number, what, hint=hint, lack=LACKS.get(hint, ""))
+
+
 def parent_failure(error: OSError, what: str) -> SetupError:
     """The error of something that the parent does by itself; error.filename says to what."""
     return SetupError(error.errno or 0, f"{what}: {error.filename}" if error.filename else what)

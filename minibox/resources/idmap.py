@@ -133,10 +133,15 @@ def userns(uid_map: bytes, gid_map: bytes) -> int:
 
 
 def make_userns(uid_map: bytes, gid_map: bytes) -> int:
-    """The same, the caller's to close: for maps that are used once."""
+    """The same, the caller's to close: for maps that are used once. SetupError, OSError."""
     waiting = Plan((), 0, (*lifeline.bind(), sc.gate()))
     flags = sc.CLONE_VM | sc.CLONE_NEWUSER | sc.CLONE_PIDFD | sc.CLONE_CHILD_CLEARTID
-    child = core.launch(waiting.encode(), flags, {slots.PARENT: core.own_pidfd()})
+    try:
+        child = core.launch(waiting.encode(), flags, {slots.PARENT: core.own_pidfd()})
+    except core.LaunchError as error:
+        from minibox import explain
+
+        raise explain.no_userns(error) from None
     try:
         write(child.pid, uid_map, gid_map, deny_setgroups=False)
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
