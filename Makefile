@@ -3,6 +3,7 @@
 # make check            the linters alone
 # make bench            speed against its peers, written to benchmarks/out/
 # make fuzz             a million inputs for all that parses (make fuzz MINIBOX_FUZZ=100000)
+# make vm-test          the tests under systemd and cgroup v2, in a machine made for them (root; ARGS=…)
 # make load             1,000 containers alive at once, written to benchmarks/out/
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ SOURCES := $(shell find minibox csrc rootfs/etc -type f -not -path '*__pycache__
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 export CMD
 .SILENT:
-.PHONY: run setup test check lint-c fuzz bench load clean
+.PHONY: run setup test check lint-c lint-vm fuzz bench load vm-test clean
 
 run: setup
 	if [ -n "$$CMD" ]; then exec $(BIN)/minibox run ./rootfs /bin/sh -c "$$CMD"; \
@@ -49,7 +50,7 @@ check: .venv/tested
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/lab/*.[ch] benchmarks/*.c \
 		tests/escape/*.[ch] tests/escape/preload/*.c
-	$(MAKE) lint-c
+	$(MAKE) lint-c lint-vm
 
 # The C code as the compiler's analyser, a linter and the other architecture see it.
 lint-c: .venv/tested
@@ -59,6 +60,19 @@ lint-c: .venv/tested
 		gcc -std=gnu11 -Wall -Wextra -Werror -fanalyzer -O2 -c $$file -o /dev/null || exit 1; \
 		aarch64-linux-gnu-gcc -std=gnu11 -Wall -Wextra -Werror -O2 -c $$file -o /dev/null || exit 1; \
 	done
+
+# Where there is Vagrant. What it makes of its own goes where it is not in the way.
+lint-vm: .venv/tested
+	if command -v vagrant >/dev/null; then \
+		export VAGRANT_HOME=$$PWD/.venv/vagrant VAGRANT_DOTFILE_PATH=$$PWD/.venv/vagrant/machine; \
+		export VAGRANT_CHECKPOINT_DISABLE=1; \
+		vagrant plugin list | grep -q libvirt || how=--ignore-provider; \
+		vagrant validate $$how; \
+	fi
+
+vm-test: setup .venv/tested
+	PYTHON=$(PYTHON) tools/setup vm-test </dev/null
+	$(SUDO) $(BIN)/python tools/vm $(ARGS)
 
 fuzz: setup .venv/tested
 	$(SUDO) env MINIBOX_FUZZ=$(or $(MINIBOX_FUZZ),1000000) $(BIN)/python tests/fuzz/million.py

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from steps import Failed, output, run, step
+from steps import run, step
 
 RECIPE = Path(__file__).parent / "recipe"
 SUITE, PYTHON = "bookworm", "3.11"
@@ -53,7 +53,7 @@ def digest(arch: str) -> str:
 
 
 def box(arch: str = "amd64") -> Path:
-    """A directory with key, vmlinuz, initrd, box.img and minibox.box, made if need be."""
+    """A directory with minibox.box, and vmlinuz and initrd of it, made if need be."""
     made = CACHE / "boxes" / f"{SUITE}-{arch}-{digest(arch)}"
     if made.exists():
         return made
@@ -67,8 +67,13 @@ def box(arch: str = "amd64") -> Path:
         _tree(making, arch, log)
     with step("box: its disk"):
         _disk(making, log)
-    shutil.rmtree(making / "tree")
+    for path in (making / "tree", making / "wheels"):
+        shutil.rmtree(path)
+    (making / "box.img").unlink()
     making.rename(made)
+    for other in made.parent.glob(f"{SUITE}-{arch}-*"):
+        if other != made:  # of another recipe
+            shutil.rmtree(other)
     return made
 
 
@@ -110,7 +115,7 @@ def _disk(making: Path, log: Path) -> None:
 
 
 def has_kvm(made: Path) -> bool:
-    """Whether the box's kernel comes as far as its initramfs under KVM, in 20 s. That /dev/kvm is
+    """Whether the box's kernel comes as far as its initramfs under KVM, in 15 s. That /dev/kvm is
     there says little: inside another machine it may start and get nowhere."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
@@ -121,7 +126,7 @@ def has_kvm(made: Path) -> bool:
     words += ["-append", "console=ttyS0 panic=-1 break=top"]
     process = subprocess.Popen(list(map(str, words)), stdin=-3, stdout=-3, stderr=-3)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 15
         while process.poll() is None and time.monotonic() < deadline:
             if console.exists() and b"initramfs" in console.read_bytes():
                 return True
@@ -131,13 +136,3 @@ def has_kvm(made: Path) -> bool:
         process.kill()
         process.wait()
         console.unlink(missing_ok=True)
-
-
-def forget(keep: str) -> None:
-    """Remove boxes of other recipes, the one that is named excepted."""
-    for path in (CACHE / "boxes").iterdir():
-        if path.name != keep:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-__all__ = ["CACHE", "Failed", "box", "forget", "has_kvm", "output"]

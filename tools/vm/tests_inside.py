@@ -15,7 +15,7 @@ from steps import Failed, say, step
 SELECTION = TREE / "tests/vm/selection"
 LIMIT = 40 * 60
 PYTHON = "/opt/minibox/bin/python"
-# A unit of our own with a part of the tree that systemd leaves alone, as services of containers have.
+# A unit with a part of the tree that systemd leaves to it, as services with containers have it.
 UNIT = [
     *("sudo", "systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--unit=minibox-tests"),
     *("--property=Delegate=yes", "--property=WorkingDirectory=/vagrant"),
