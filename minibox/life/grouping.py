@@ -36,7 +36,7 @@ def watched(group: Cgroup, monitor: Monitor) -> Monitor:
     """The monitor with what it does about it."""
     oom = group.file("memory", "memory.oom_control", "memory.events")
     thaw, thawed = group.thaw_file()
-    paths = tuple(part.path.encode() for part in group.parts)
+    paths = tuple(part.path.encode() for part in group.parts if not part.is_scope)
     return monitor.replace(
         leases=(*monitor.leases, *paths),
         oom=oom.encode(),

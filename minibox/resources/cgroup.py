@@ -30,6 +30,12 @@ class Part(Record):
     controllers: tuple[str, ...]
     path: str
 
+    @property
+    def is_scope(self) -> bool:
+        """Is it systemd's? Then systemd removes it when nobody is in it any more. From a directory
+        that is gone it would not learn that (it watches cgroup.events), and keep the unit."""
+        return self.path.endswith(".scope")
+
 
 class Cgroup:
     """A container's cgroup. parts: where it is; without any it is no cgroup at all."""
@@ -160,8 +166,11 @@ class Cgroup:
         """Take it away, and what is in it. Where it cannot be, the next who sweeps does."""
         self.let_go()
         for part in self.parts:
-            leftovers.remove(part.path)
-            leftovers.rmdir(os.path.dirname(part.path))
+            if part.is_scope:
+                leftovers.kill(part.path)
+            else:
+                leftovers.remove(part.path)
+                leftovers.rmdir(os.path.dirname(part.path))
         self.parts = []
 
 

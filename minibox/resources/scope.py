@@ -10,7 +10,7 @@ import os
 import time
 
 from minibox.errors import SetupError, SpecError, Unsupported
-from minibox.resources import applying, controls, hierarchies, leftovers
+from minibox.resources import applying, controls, hierarchies
 from minibox.resources.cgroup import Cgroup, Part, of
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ BUSCTL = ("/usr/bin/busctl", "/bin/busctl", "/run/current-system/sw/bin/busctl")
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 CALL = ("org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))")
 PATIENCE = 5.0  # seconds for systemd to do it
+IN_THE_WAY = "was already loaded"  # the scope of the start before is not quite gone
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io")
 THROTTLES = {
     "throttle_read_bps": "IOReadBandwidthMax",
@@ -47,11 +48,12 @@ class Scope(Cgroup):
         argv = start(_busctl(), self._unit, self._slice, pid, self.limits, is_user=self._is_user)
         words = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
         env = {word: os.environ[word] for word in words if word in os.environ}
-        done = subprocess.run(argv, capture_output=True, env=env, timeout=60)
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
-            raise SetupError(5, f"--cgroup-manager systemd: {self._unit}", reason=said)
         deadline = time.monotonic() + PATIENCE
+        while (done := subprocess.run(argv, capture_output=True, env=env, timeout=60)).returncode:
+            said = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
+            if IN_THE_WAY not in said or time.monotonic() > deadline:
+                raise SetupError(5, f"--cgroup-manager systemd: {self._unit}", reason=said)
+            time.sleep(0.02)
         while not of(pid).get("", "").endswith(f"/{self._unit}"):
             if time.monotonic() > deadline:
                 raise SetupError(110, f"--cgroup-manager systemd: {self._unit}")
@@ -59,13 +61,6 @@ class Scope(Cgroup):
         # What systemd has no property for; the rest is there already.
         for part in self.parts:
             self.write(part)
-
-    def remove(self) -> None:
-        """End what is in it; systemd removes it."""
-        self.let_go()
-        for part in self.parts:
-            leftovers.kill(part.path)
-        self.parts = []
 
 
 def make(name: str, asked: Asked) -> Scope:

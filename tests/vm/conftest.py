@@ -62,22 +62,25 @@ class Login:
         return self.do(f"{scope} sh -ec {shlex.quote(script)}")
 
 
+def linger():
+    """The user's manager, with /run/user/UID, stays whoever comes and goes."""
+    sh(f"loginctl enable-linger {USER}")
+    sh(f"timeout 60 sh -c 'until test -S /run/user/$(id -u {USER})/bus; do sleep 0.1; done'")
+
+
 @pytest.fixture(scope="session")
 def user(rootfs):
     """An ordinary user with subordinate ids (useradd(8)) and a root file system; his uid."""
-    subprocess.run(["userdel", "--remove", USER], capture_output=True)
-    sh(f"useradd --create-home --shell /bin/sh {USER}")
-    sh(f"cp -a {rootfs} {TREE}; chown -R {USER}:{USER} {TREE}; loginctl enable-linger {USER}")
+    sh(f"id {USER} || useradd --create-home --shell /bin/sh {USER}")
+    sh(f"rm -rf {TREE}; cp -a {rootfs} {TREE}; chown -R {USER}:{USER} {TREE}")
+    linger()
     yield int(sh(f"id -u {USER}"))
     sh(f"loginctl disable-linger {USER}; loginctl terminate-user {USER}")
 
 
 @pytest.fixture
-def login(user, until):
-    """`login.do("minibox run ~/tree id")`: as an ordinary user. His manager stays, whoever comes and
-    goes; he leaves no container."""
-    sh(f"loginctl enable-linger {USER}")
-    until(lambda: os.path.exists(f"/run/user/{user}/bus"))
+def login(user):
+    """`login.do("minibox run ~/tree id")`: as an ordinary user, who leaves no container."""
     login = Login()
     yield login
     login("minibox rm -af")
