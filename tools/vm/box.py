@@ -13,25 +13,35 @@ import sys
 import time
 from pathlib import Path
 
-from steps import run, step
+from steps import output, run, step
 
 RECIPE = Path(__file__).parent / "recipe"
 SUITE, PYTHON = "bookworm", "3.11"
 DISK = "6G"
+BUILD = ("setuptools>=77", "wheel")  # where the wheel has to be built inside
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minibox/vm"
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off quiet"
+# What wheels and QEMU call it, its serial line, what libvirt has to know.
+ARCHITECTURES = {
+    "amd64": ("x86_64", "ttyS0", ()),
+    "arm64": (
+        "aarch64",
+        "ttyAMA0",
+        ('machine_arch = "aarch64"', 'machine_type = "virt"', "features = []",
+         'input type: "keyboard", bus: "virtio"'),
+    ),
+}  # fmt: skip
+KERNEL = "root=/dev/vda rw console={} net.ifnames=0 mitigations=off quiet"
 
 METADATA = '{"provider": "libvirt", "format": "qcow2", "virtual_size": 6}\n'
-VAGRANTFILE = f"""\
+VAGRANTFILE = """\
 Vagrant.configure("2") do |config|
   config.ssh.insert_key = false
   config.ssh.private_key_path = File.expand_path("../key", __FILE__)
   config.vm.provider "libvirt" do |libvirt|
     libvirt.kernel = File.expand_path("../vmlinuz", __FILE__)
     libvirt.initrd = File.expand_path("../initrd", __FILE__)
-    libvirt.cmd_line = "{KERNEL}"
-  end
+    libvirt.cmd_line = "%s"
+%s  end
 end
 """
 
@@ -48,7 +58,7 @@ def digest(arch: str) -> str:
     of = hashlib.sha256(Path(__file__).read_bytes())
     for path in sorted(RECIPE.iterdir()):
         of.update(path.read_bytes())
-    of.update("\n".join([arch, *requirements()]).encode())
+    of.update("\n".join([arch, *requirements(), *BUILD]).encode())
     return of.hexdigest()[:12]
 
 
@@ -66,7 +76,7 @@ def box(arch: str = "amd64") -> Path:
     with step(f"box: {SUITE} for {arch} from its packages"):
         _tree(making, arch, log)
     with step("box: its disk"):
-        _disk(making, log)
+        _disk(making, arch, log)
     for path in (making / "tree", making / "wheels"):
         shutil.rmtree(path)
     (making / "box.img").unlink()
@@ -78,11 +88,11 @@ def box(arch: str = "amd64") -> Path:
 
 
 def _wheels(making: Path, arch: str, log: Path) -> None:
-    machine = MACHINES[arch]
+    machine = ARCHITECTURES[arch][0]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     kinds = [f"--platform={kind}_{machine}" for kind in ("manylinux_2_28", "manylinux2014")]
     where = [*kinds, f"--python-version={PYTHON}", "--only-binary=:all:", "-d", making / "wheels"]
-    run([*pip, *where, *requirements()], log, 300)
+    run([*pip, *where, *requirements(), *BUILD], log, 300)
 
 
 def _tree(making: Path, arch: str, log: Path) -> None:
@@ -96,10 +106,12 @@ def _tree(making: Path, arch: str, log: Path) -> None:
     words += [f"--architectures={arch}", f"--include={names}"]
     words += [f"--dpkgopt={option}" for option in (*without, "force-unsafe-io")]
     words += [f"--extract-hook={making}/initramfs", f"--customize-hook={making}/furnish"]
-    run([*words, SUITE, making / "tree"], log, 1200)
+    if arch != output(["dpkg", "--print-architecture"]).strip():
+        words = [sys.executable, str(Path(__file__).with_name("foreign.py")), *words]
+    run([*words, SUITE, making / "tree"], log, 1800)
 
 
-def _disk(making: Path, log: Path) -> None:
+def _disk(making: Path, arch: str, log: Path) -> None:
     tree, raw = making / "tree", making / "raw"
     for name, path in (("vmlinuz", "vmlinuz"), ("initrd", "initrd.img")):
         shutil.copy((tree / path).resolve(), making / name)
@@ -109,7 +121,9 @@ def _disk(making: Path, log: Path) -> None:
     run(["qemu-img", "convert", "-O", "qcow2", raw, making / "box.img"], log, 300)
     raw.unlink()
     (making / "metadata.json").write_text(METADATA)
-    (making / "Vagrantfile").write_text(VAGRANTFILE)
+    _, console, lines = ARCHITECTURES[arch]
+    more = "".join(f"    libvirt.{line}\n" for line in lines)
+    (making / "Vagrantfile").write_text(VAGRANTFILE % (KERNEL.format(console), more))
     names = ["metadata.json", "Vagrantfile", "key", "vmlinuz", "initrd", "box.img"]
     run(["tar", "-C", making, "-cSf", making / "minibox.box", *names], log, 300)
 
@@ -124,7 +138,9 @@ def has_kvm(made: Path) -> bool:
     words += ["-display", "none", "-no-reboot", "-serial", f"file:{console}"]
     words += ["-kernel", made / "vmlinuz", "-initrd", made / "initrd"]
     words += ["-append", "console=ttyS0 panic=-1 break=top"]
-    process = subprocess.Popen(list(map(str, words)), stdin=-3, stdout=-3, stderr=-3)
+    nowhere = subprocess.DEVNULL
+    words = [str(word) for word in words]
+    process = subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     try:
         deadline = time.monotonic() + 15
         while process.poll() is None and time.monotonic() < deadline:
