@@ -103,7 +103,18 @@ def build(
 def admit(container: Resident, state: State, pidfd: int, pid: int) -> None:
     """A new process, into the cgroups of the container, which must still be the same one after
     that. pidfd: of its first process. StateError, OSError."""
-    cgroup.join(pid, state.pid)
+    try:
+        cgroup.join(pid, state.pid)
+    except PermissionError:
+        # An ordinary user cannot leave the session that he is in (cgroup-v2.rst, Delegation
+        # Containment). Where the container has no cgroup of its own, nothing is lost.
+        parts = container.cgroup().parts
+        if any(not part.is_scope for part in parts):
+            raise
+        for part in parts:
+            from minibox.resources import scope
+
+            scope.attach(part.path, pid)
     if has_ended(pidfd, 0):
         raise StateError(f"container {container.name} is not running")
 

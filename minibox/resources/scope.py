@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 RUNNING = "/run/systemd/system"  # sd_booted(3)
 BUSCTL = ("/usr/bin/busctl", "/bin/busctl", "/run/current-system/sw/bin/busctl")
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
-CALL = ("org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))")
+INTERFACE = "org.freedesktop.systemd1.Manager"
+START, ATTACH = ("StartTransientUnit", "ssa(sv)a(sa(sv))"), "AttachProcessesToUnit"
 PATIENCE = 5.0  # seconds for systemd to do it
 IN_THE_WAY = "was already loaded"  # the scope of the start before is not quite gone
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io")
@@ -43,14 +44,9 @@ class Scope(Cgroup):
 
     def admit(self, pid: int) -> None:
         """Have systemd put the process into it, and wait until it has. SetupError."""
-        import subprocess
-
         argv = start(_busctl(), self._unit, self._slice, pid, self.limits, is_user=self._is_user)
-        words = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
-        env = {word: os.environ[word] for word in words if word in os.environ}
         deadline = time.monotonic() + PATIENCE
-        while (done := subprocess.run(argv, capture_output=True, env=env, timeout=60)).returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
+        while said := _call(argv):
             if IN_THE_WAY not in said or time.monotonic() > deadline:
                 raise SetupError(5, f"--cgroup-manager systemd: {self._unit}", reason=said)
             time.sleep(0.02)
@@ -61,6 +57,31 @@ class Scope(Cgroup):
         # What systemd has no property for; the rest is there already.
         for part in self.parts:
             self.write(part)
+
+
+def attach(path: str, pid: int) -> None:
+    """Have systemd put one more process into the scope at `path`, which may lie where the caller
+    can put nobody. SetupError."""
+    unit = os.path.basename(path)
+    how = [*_manager(is_user=os.geteuid() != 0), ATTACH, "ssau", unit, "", "1", str(pid)]
+    said = _call([_busctl(), *how])
+    if said:
+        raise SetupError(5, f"put a process into {unit}", reason=said)
+
+
+def _call(argv: list[str]) -> str:
+    """Run busctl: what it says when it fails."""
+    import subprocess
+
+    words = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+    env = {word: os.environ[word] for word in words if word in os.environ}
+    done = subprocess.run(argv, capture_output=True, env=env, timeout=60)
+    said = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
+    return said if done.returncode else ""
+
+
+def _manager(*, is_user: bool) -> list[str]:
+    return [*(["--user"] if is_user else []), "call", *MANAGER, INTERFACE]
 
 
 def make(name: str, asked: Asked) -> Scope:
@@ -110,8 +131,8 @@ def start(
         *properties(limits),
     ]
     flat = [word for row in found for word in row]
-    how = ["--user"] if is_user else []
-    return [busctl, *how, "call", *MANAGER, *CALL, unit, "fail", str(len(found)), *flat, "0"]
+    how = _manager(is_user=is_user)
+    return [busctl, *how, *START, unit, "fail", str(len(found)), *flat, "0"]
 
 
 NO_LIMIT = (1 << 64) - 1
