@@ -71,8 +71,8 @@ lint-vm: .venv/tested
 	fi
 
 vm-test: setup .venv/tested
-	PYTHON=$(PYTHON) tools/setup vm-test </dev/null
-	$(SUDO) $(BIN)/python tools/vm $(ARGS)
+	PYTHON=$(PYTHON) tools/setup vm-test $(ARCH) </dev/null
+	$(SUDO) $(BIN)/python tools/vm $(or $(ARCH),$(shell dpkg --print-architecture)) $(ARGS)
 
 fuzz: setup .venv/tested
 	$(SUDO) env MINIBOX_FUZZ=$(or $(MINIBOX_FUZZ),1000000) $(BIN)/python tests/fuzz/million.py

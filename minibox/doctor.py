@@ -54,10 +54,8 @@ def look(name: str) -> Finding:
 
 
 def _kernel() -> Finding:
-    release = os.uname().release
-    numbers = [int(part) for part in release.replace("-", ".").split(".")[:2]]
-    found = f"Linux {release}, {os.uname().machine}"
-    if numbers >= [5, 19]:
+    found = f"Linux {os.uname().release}, {os.uname().machine}"
+    if _version() >= [5, 19]:
         return Finding("kernel", YES, found)
     follows = "idmapped mounts need 5.12, below an overlay 5.19"
     return Finding("kernel", PARTLY, found, follows, "install a kernel of 5.19 or newer")
@@ -150,13 +148,20 @@ def _idmapped_mounts() -> Finding:
 
 
 def _overlay() -> Finding:
-    if "overlay" in _text("/proc/filesystems").split():
-        return Finding("overlay", YES, "there is one")
+    """It marks what is removed with user.* attributes, which tmpfs has since 6.6 (tmpfs(5))."""
     module = f"/lib/modules/{os.uname().release}/modules.dep"
-    if "/overlay.ko" in _text(module):
-        return Finding("overlay", YES, "a module that the kernel loads when it is asked for")
-    follows = "no --overlay and no --read-only"
-    return Finding("overlay", NO, "not in this kernel", follows)
+    if "overlay" in _text("/proc/filesystems").split():
+        found = "there is one"
+    elif "/overlay.ko" in _text(module):
+        found = "a module that the kernel loads when it is asked for"
+    else:
+        follows = "no --overlay and no --read-only"
+        return Finding("overlay", NO, "not in this kernel", follows)
+    if _version() >= [6, 6]:
+        return Finding("overlay", YES, found)
+    follows = "directories of the tree cannot be removed in --overlay and --volatile"
+    mend = "install a kernel of 6.6 or newer"
+    return Finding("overlay", PARTLY, f"{found}; tmpfs has no user.* attributes", follows, mend)
 
 
 def _proc() -> Finding:
@@ -302,6 +307,11 @@ CHECKS: dict[str, Callable[[], Finding]] = {
 
 
 # What they look with.
+
+
+def _version() -> list[int]:
+    """The kernel's, as two numbers."""
+    return [int(part) for part in os.uname().release.replace("-", ".").split(".")[:2]]
 
 
 def _text(path: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from errno import EBUSY, EINVAL, ENOENT, ESRCH
 
-from minibox.resources.hierarchies import Hierarchy, put, words
+from minibox.resources.hierarchies import Hierarchy, mkdir, put, words
 
 LEAF = "minibox.callers"
 TRIES = 20
@@ -43,8 +43,12 @@ def open_up(
 ) -> None:
     """Make `home`/`name`, in which cgroups with these controllers can be made. must: the ones that
     it cannot do without. OSError, with " +CONTROLLER" after the path where one could not be had."""
-    if not os.path.isdir(f"{home}/{name}"):
-        os.makedirs(f"{home}/{name}", exist_ok=True)
+    for directory in _way(tree.point, f"{home}/{name}"):
+        if not os.path.isdir(directory):
+            try:
+                mkdir(directory)
+            except FileExistsError:
+                pass  # somebody else was faster
     if tree.version == 1:
         if "cpuset" in controllers:
             _inherit_down(tree.point, f"{home}/{name}")
@@ -99,7 +103,7 @@ def move_out(directory: str) -> bool:
     if not pids:
         return False
     try:
-        os.mkdir(f"{directory}/{LEAF}")
+        mkdir(f"{directory}/{LEAF}")
     except FileExistsError:
         pass
     for pid in pids:

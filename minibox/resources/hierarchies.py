@@ -124,6 +124,13 @@ def pairs(path: str) -> dict[str, int]:
     return found
 
 
+def mkdir(path: str) -> None:
+    """A cgroup that anybody may enter, whatever the umask is: the container's root, who is nobody
+    here, mounts it. OSError."""
+    os.mkdir(path)
+    os.chmod(path, 0o755)
+
+
 def put(path: str, value: str) -> None:
     """Write to a cgroup's file. OSError with its path."""
     try:

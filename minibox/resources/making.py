@@ -146,7 +146,7 @@ def _directory(
             tries += 1
             delegation.open_up(tree, home, DIRECTORY, controllers, must)
             leftovers.sweep_in(home)
-            os.mkdir(path)
+            hierarchies.mkdir(path)
             made.hold(path)
             have = controllers
             if tree.version == 2:

@@ -127,3 +127,19 @@ def test_what_is_frozen_is_frozen_by_the_kernel(box):
     box.do("ps")
     assert (place / "cpu.stat").read_text().split()[1] == used
     box.do("resume", "c")
+
+
+@pytest.mark.parametrize("mask", ["077", "777"])
+def test_a_private_umask_is_no_matter(rootfs, parent, mask):
+    """The container's root is nobody on the host, and mounts its part of the tree."""
+    run = f"{COMMAND} run --net none --cgroup-parent {parent}/inner --pids 9 {rootfs}"
+    assert sh(f"umask {mask}; {run} cat /sys/fs/cgroup/pids.max") == "9"
+
+
+def test_a_restarted_one_has_its_cgroup_again(box, until):
+    """The monitor's umask is 077; it is the monitor that starts it again."""
+    box.run("--restart", "always", "--pids", "9", command=("sh", "-c", "sleep 1"))
+    until(lambda: box.inspect()["RestartCount"] and box.status() == "running")
+    place = Path(f"{TOP}{cgroups.memberships(box.state()['Pid'])['']}")
+    assert (place / "pids.max").read_text() == "9\n"
+    box.do("rm", "-f", "c")

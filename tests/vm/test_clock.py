@@ -10,7 +10,10 @@ import time
 
 import pytest
 
+from tests.system.conftest import SLEEP
+
 HOUR = 3600
+RUN = ("run", "-d", "--name", "c")
 
 
 @pytest.fixture
@@ -23,14 +26,14 @@ def clock():
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR])
 def test_a_time_limit_is_of_time_that_passes(box, clock, until, by):
-    box.run("--timeout", "1s")
+    box.do(*RUN, "--timeout", "1s", box.rootfs, *SLEEP)
     clock(by)
     assert box.do("wait", "c") == "137"
 
 
 @pytest.mark.parametrize("by", [-HOUR, HOUR])
 def test_a_time_limit_is_not_up_early(box, clock, by):
-    box.run("--timeout", "1h")
+    box.do(*RUN, "--timeout", "1h", box.rootfs, *SLEEP)
     clock(by)
     assert box.do("exec", "c", "echo", "on") == "on"
     assert box.status() == "running"

@@ -2,9 +2,9 @@
 """make vm-test: the tests in a machine of their own. Its box is made if need be, Vagrant brings it
 up in namespaces of our own, the tests run, and it is destroyed. Results come to out/vm/.
 
-usage: python tools/vm [PYTEST'S ARGUMENTS]     instead of the selection
-       python tools/vm --box                    make the box, no more
-       python tools/vm --shell                  a shell in the machine instead of tests
+usage: python tools/vm ARCH [PYTEST'S ARGUMENTS]     instead of the selection
+       python tools/vm ARCH --box                    make the box, no more
+       python tools/vm ARCH --shell                  a shell in the machine instead of tests
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> int:
     """0 if all is well, 1 if a test fails, 2 if it does not come to the tests."""
     host.enter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("vm-test: SIGTERM"))
-    arguments = sys.argv[1:]
+    arch, *arguments = sys.argv[1:]
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     box.CACHE.mkdir(parents=True, exist_ok=True)
@@ -42,8 +42,8 @@ def main() -> int:
         say("another one is running: it has the lock on " + lock.name)
         return 2
     try:
-        made = box.box()
-        return 0 if arguments == ["--box"] else in_machine(made, arguments)
+        made = box.box(arch)
+        return 0 if arguments == ["--box"] else in_machine(made, arch, arguments)
     except Failed as error:
         say(f"vm-test: {error}")
         return 2
@@ -52,21 +52,24 @@ def main() -> int:
         return 130
 
 
-def in_machine(made: Path, arguments: list[str]) -> int:
+def in_machine(made: Path, arch: str, arguments: list[str]) -> int:
     """Bring it up, run the tests, destroy it."""
     work, log = box.CACHE / "work", OUT / "log"
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir()
     try:
-        with step("wheel"):
-            wheel = build_wheel(log)
+        is_ours = arch == box.our_arch()
+        wheel = None
+        if is_ours:
+            with step("wheel"):
+                wheel = build_wheel(log)
         with step("KVM or emulation"):
-            has_kvm = box.has_kvm(made)
+            has_kvm = is_ours and box.has_kvm(made)
         say("KVM works" if has_kvm else "KVM does not work here: emulation")
         host.leave_the_network()
         with step("libvirtd"):
             host.start_libvirt(work, OUT / "libvirtd.log")
-        guest = Guest(made, work, log, wheel, has_kvm=has_kvm)
+        guest = Guest(made, work, log, wheel, box.CPU_MODELS[arch], has_kvm=has_kvm)
         try:
             guest.up()
             if arguments == ["--shell"]:

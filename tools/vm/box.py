@@ -30,6 +30,7 @@ ARCHITECTURES = {
          'input type: "keyboard", bus: "virtio"'),
     ),
 }  # fmt: skip
+CPU_MODELS = {"amd64": "Nehalem", "arm64": "cortex-a57"}
 KERNEL = "root=/dev/vda rw console={} net.ifnames=0 mitigations=off quiet"
 
 METADATA = '{"provider": "libvirt", "format": "qcow2", "virtual_size": 6}\n'
@@ -51,6 +52,11 @@ def requirements() -> list[str]:
     asked = importlib.metadata.requires("minibox") or []
     wanted = [line for line in asked if "extra ==" not in line or 'extra == "test"' in line]
     return [line.partition(";")[0] if "extra" in line else line for line in wanted]
+
+
+def our_arch() -> str:
+    """What Debian calls the machine's."""
+    return output(["dpkg", "--print-architecture"]).strip()
 
 
 def digest(arch: str) -> str:
@@ -106,7 +112,7 @@ def _tree(making: Path, arch: str, log: Path) -> None:
     words += [f"--architectures={arch}", f"--include={names}"]
     words += [f"--dpkgopt={option}" for option in (*without, "force-unsafe-io")]
     words += [f"--extract-hook={making}/initramfs", f"--customize-hook={making}/furnish"]
-    if arch != output(["dpkg", "--print-architecture"]).strip():
+    if arch != our_arch():
         words = [sys.executable, str(Path(__file__).with_name("foreign.py")), *words]
     run([*words, SUITE, making / "tree"], log, 1800)
 

@@ -16,9 +16,12 @@ NAME = "minibox"
 
 
 class Guest:
-    """One machine of the Vagrantfile. `work` is for its state, `log` for what Vagrant says."""
+    """One machine of the Vagrantfile. `work` is for its state, `log` for what Vagrant says. Without
+    a wheel it builds its own."""
 
-    def __init__(self, box: Path, work: Path, log: Path, wheel: Path, *, has_kvm: bool) -> None:
+    def __init__(
+        self, box: Path, work: Path, log: Path, wheel: Path | None, model: str, *, has_kvm: bool
+    ) -> None:
         self._box, self._work, self._log = box, work, log
         self._slow = 1 if has_kvm else 4  # limits below are for KVM
         self._ssh: list[str] = []
@@ -31,7 +34,8 @@ class Guest:
             "VAGRANT_DEFAULT_PROVIDER": "libvirt",
             "VM_BOX": f"minibox-{box.name}",
             "VM_EMULATE": "0" if has_kvm else "1",
-            "VM_WHEEL": str(wheel.relative_to(TREE)),
+            "VM_CPU_MODEL": model,
+            "VM_WHEEL": str(wheel.relative_to(TREE)) if wheel else "build",
         }
 
     def up(self) -> None:
