@@ -95,6 +95,7 @@ STAGES: tuple[Stage, ...] = (
     names.name,
     names.loopback,
     mounts.seclude,
+    mounts.take,
     root.attach,
     mounts.mount,
     _seldom(_asks_terminal, "console", "open_pty"),

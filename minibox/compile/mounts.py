@@ -56,16 +56,27 @@ def _where(index: int, mount: s.Mount) -> str:
     return f"mounts[{index}], mount {kind} on {mount.target.decode(errors='replace')}"
 
 
-def _bind(mount: s.Bind, slot: Slot, idmap: bool) -> Iterator[Op]:
-    return tree(mount.source, slot, mount.attributes, idmap=idmap, why="the volume's source")
-
-
 def acquire(spec: s.Spec, host: Host) -> Iterator[Op]:
     """As root the parent takes the volumes, with the host's view and rights."""
     for i, mount in enumerate(spec.mounts):
         _check(i, mount)
-        if isinstance(mount, s.Bind) and host.privileged:
-            for op in _bind(mount, _volume(i), mount.idmap and spec.has_own_ids):
+    if host.privileged:
+        yield from _volumes(spec, spec.has_own_ids)
+
+
+def take(spec: s.Spec, host: Host) -> Iterator[Op]:
+    """Otherwise the child does, before the new root lies on the old one: else it would lie on a
+    volume of all of /, too."""
+    if not host.privileged:
+        yield from _volumes(spec, False)
+
+
+def _volumes(spec: s.Spec, has_own_ids: bool) -> Iterator[Op]:
+    for i, mount in enumerate(spec.mounts):
+        if isinstance(mount, s.Bind):
+            idmap = mount.idmap and has_own_ids
+            why = "the volume's source"
+            for op in tree(mount.source, _volume(i), mount.attributes, idmap=idmap, why=why):
                 op.origin = _where(i, mount)
                 yield op
 
@@ -256,8 +267,6 @@ def text(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
 
 def bind(spec: s.Spec, host: Host, mount: s.Mount, volume: Slot) -> Iterator[Op]:
     assert isinstance(mount, s.Bind)
-    if not host.privileged:
-        yield from _bind(mount, volume, False)
     yield from _target(mount.target, directory=mount.directory)
     yield sc.move_mount(volume, TARGET, why="attach it")
 

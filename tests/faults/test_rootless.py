@@ -141,6 +141,13 @@ def test_volumes_and_tmpfs(own_tree, as_user, tmp_path_factory):
     assert not (own_tree / "made").exists()
 
 
+def test_a_volume_of_all_there_is(own_tree, as_user):
+    """The host's root, not the container's, which lies on it when the volume is attached."""
+    words = ["--volume", "/:/mnt:ro", own_tree, "/bin/ls", f"/mnt{own_tree}"]
+    done = as_user(COMMAND, "run", *words)
+    assert (done.returncode, b"etc\n" in done.stdout) == (0, True), done
+
+
 def test_an_init_reaps_and_passes_the_status_on(rootless):
     done = rootless("--init", "/bin/sh", "-c", "echo $$; (sleep 0.01 &); exit 7")
     assert (done.returncode, done.stdout) == (7, b"2\n")

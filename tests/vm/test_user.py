@@ -146,8 +146,8 @@ def test_a_port_of_his(login):
 
 def test_root_of_the_host_is_out_of_reach(login):
     """Mapped ids or not: root's files are nobody's inside."""
-    script = "stat -c %u /host/shadow; cat /host/shadow"
-    done = login(f"{RUN} -v /etc:/host:ro ~/tree sh -c '{script}'")
+    script = "stat -c %u /host/etc/shadow; cat /host/etc/shadow"
+    done = login(f"{RUN} -v /:/host:ro ~/tree sh -c '{script}'")
     assert done.returncode != 0
     assert done.stdout == b"65534\n", done
     assert b"Permission denied" in done.stderr
