@@ -32,8 +32,6 @@ def main() -> int:
     host.enter()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("vm-test: SIGTERM"))
     arch, *arguments = sys.argv[1:]
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
     box.CACHE.mkdir(parents=True, exist_ok=True)
     lock = (box.CACHE / "lock").open("w")
     try:
@@ -41,6 +39,8 @@ def main() -> int:
     except OSError:
         say("another one is running: it has the lock on " + lock.name)
         return 2
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
     try:
         made = box.box(arch)
         return 0 if arguments == ["--box"] else in_machine(made, arch, arguments)
