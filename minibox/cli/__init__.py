@@ -35,8 +35,14 @@ def open_standard_fds() -> None:
         fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         if fd > 2:
             os.close(fd)
-            return
+            break
         os.set_inheritable(fd, True)
+    # Python has no stream where it found none. An output that somebody waits for must not get lost
+    # in silence: to write it fails with EBADF. Nobody waits for messages.
+    if sys.stdout is None:
+        sys.stdout = open(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), "w")
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 def dispatch(words: list[str]) -> int:

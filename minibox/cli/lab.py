@@ -59,7 +59,7 @@ def _run(names: list[str], values: Values) -> int:
     chosen = lab.find(names) if names else lab.catalogue()
     path = values.get("report")
     # Before the experiments: they take a while, and a path that is wrong would lose them.
-    file = _report(path) if path else None
+    file = None if path is None else _open(path)
     results = []
     for result in _results(chosen):
         results.append(result)
@@ -68,16 +68,23 @@ def _run(names: list[str], values: Values) -> int:
     if values.get("json"):
         containers.print_json([result.as_data() for result in results])
     if file:
-        with file:
-            file.write(report.page([result.as_data() for result in results]))
+        _write(file, report.page([result.as_data() for result in results]))
     return _code(results)
 
 
-def _report(path: str) -> TextIO:
+def _open(path: str) -> TextIO:
     try:
         return open(path, "w", encoding="utf-8")
     except OSError as error:
-        raise SpecError("--report", f"{path}: {error.strerror}") from None
+        raise SpecError("--report", f"{path or 'empty'}: {error.strerror}") from None
+
+
+def _write(file: TextIO, page: str) -> None:
+    try:
+        with file:
+            file.write(page)
+    except OSError as error:
+        raise SpecError("--report", f"{file.name}: {error.strerror}") from None
 
 
 def _show(names: list[str], values: Values) -> int:

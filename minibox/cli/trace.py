@@ -54,12 +54,12 @@ def execute(values: Values) -> int:
 
 
 def _open(path: str | None) -> TextIO:
-    if not path:
+    if path is None:
         return sys.stderr
     try:
         return open(path, "w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise SpecError("--output", f"{path}: {error.strerror}") from None
+        raise SpecError("--output", f"{path or 'empty'}: {error.strerror}") from None
 
 
 def _failure(number: int, name: str) -> CommandNotFound | CannotExecute:

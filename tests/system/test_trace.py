@@ -9,6 +9,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -556,6 +557,19 @@ def test_an_output_that_cannot_be_written(cli):
     done = cli("trace", "-o", "/no/such/file", "true")
     assert done.returncode == 125
     assert done.stderr == b"minibox: --output: /no/such/file: No such file or directory\n"
+    done = cli("trace", "-o", "", "--", "true")
+    assert done.returncode == 125
+    assert done.stderr == b"minibox: --output: empty: No such file or directory\n"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_do_not_matter_to_an_output(tmp_path, closed):
+    """Without one the trace is lost, and the command runs."""
+    path = tmp_path / "trace"
+    for output in (f"-o {shlex.quote(str(path))}", ""):
+        words = f"{shlex.quote(str(COMMAND))} trace {output} sh -c 'exit 7' {closed}"
+        assert subprocess.run(["sh", "-c", words], capture_output=True).returncode == 7
+    assert "exited with 7" in path.read_text()
 
 
 def test_children_from_before_are_not_waited_for():
