@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from errno import ENOENT
+
 from minibox import syscalls as sc
 from minibox.lab import Run, experiment, namespace, op
 from minibox.syscalls import AT_FDCWD, O_PATH
@@ -27,7 +29,7 @@ def empty_mntns(run: Run) -> None:
     and none to be unmounted by a runtime that is about to pivot_root anyway.
     """
     run.probe(run.flags, "7.1")
-    with run.clone([op("openat", AT_FDCWD, b"/proc", O_PATH, ok=(2,)), sc.gate()]) as child:
+    with run.clone([op("openat", AT_FDCWD, b"/proc", O_PATH, ok=(ENOENT,)), sc.gate()]) as child:
         child.arrived()
         is_new = namespace("mnt", child.pid) != namespace("mnt")
         run.saw(SPACE, "new" if is_new else "the parent's")
