@@ -34,7 +34,7 @@ from minibox.lab.catalogue import catalogue, find
 from minibox.lab.experiment import Experiment, experiment
 from minibox.lab.look import kcmp, namespace, signals, sleeps_at, smaps, status, until
 from minibox.lab.memory import Block, call, function, pointer
-from minibox.lab.nested import grandchild
+from minibox.lab.nested import grandchild, grandchild_pid
 from minibox.lab.process import process
 from minibox.lab.result import Result
 from minibox.lab.run import Figure, Run
@@ -52,6 +52,7 @@ __all__ = [
     "find",
     "function",
     "grandchild",
+    "grandchild_pid",
     "kcmp",
     "namespace",
     "op",

@@ -17,9 +17,11 @@ from minibox import syscalls as sc
 from minibox.errors import Unsupported
 from minibox.lab import raw
 from minibox.lab.run import Run
+from minibox.lab.words import LACKS
 from minibox.lab.words import error as name_of
 
 MADE = "made"
+CALLS: dict[int | str, str] = {2: "clone", 3: "clone3", "unshare": "unshare"}
 FLAGS = {
     name.removeprefix("CLONE_"): bit for name, bit in vars(sc).items() if name.startswith("CLONE_")
 }
@@ -80,11 +82,19 @@ def flags(*tables: Sequence[Row]) -> int:
     return bits & NAMED
 
 
+def insist(run: Run, call: int | str) -> None:
+    """Unsupported where even the bare call is refused, by a filter of system calls say."""
+    answer = answered(run, ask("", "nothing"), call)
+    if answer != MADE:
+        run.unsupported(f"{CALLS[call]} is refused without any flag, too ({answer})")
+
+
 def see(
     run: Run, rows: Sequence[Row], call: int | str, known: Mapping[str, Any] | None = None
 ) -> None:
     """Ask for all of them by clone (2), clone3 (3) or "unshare", and say what came of it; a row
-    that cannot be made here is skipped. known: what texts in `how` stand for."""
+    that cannot be made here is skipped. known: what texts in `how` stand for. Unsupported."""
+    insist(run, call)
     for row in rows:
         try:
             answer = answered(run, row.asked, call, known)
@@ -92,9 +102,10 @@ def see(
         except Unsupported as error:
             run.skipped(row.asked.text, str(error))
         else:
-            if "ENOSYS" in (answer, beside):
-                run.unsupported("this kernel, or a filter of system calls, has no clone3")
-            run.saw(row.asked.text, _beside(answer, row.beside, beside))
+            if beside == "ENOSPC":
+                run.skipped(row.asked.text, "no more such namespaces are allowed (/proc/sys/user)")
+            else:
+                run.saw(row.asked.text, _beside(answer, row.beside, beside))
 
 
 def _beside(answer: str, beside: Ask | None, its: str) -> str:
@@ -161,5 +172,7 @@ def _prepared(run: Run, asked: Ask, how: Mapping[str, Any], call: int | str) -> 
     except Unsupported as error:
         return "", str(error)
     except OSError as error:
+        if error.errno in LACKS:
+            return "", f"{error.filename or 'a call'} before: {error.strerror}"
         return f"not asked for: {error.strerror} before", ""
     return _here(run, asked, how, call), ""

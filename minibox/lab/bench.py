@@ -32,6 +32,7 @@ from minibox.lab import cgroups, cost
 from minibox.lab.experiment import Experiment
 from minibox.lab.result import UNSUPPORTED, Result
 from minibox.lab.run import Notes, Run
+from minibox.lab.words import LACKS
 from minibox.numbers import NUMBERS
 
 OWN = sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWPID
@@ -68,7 +69,10 @@ def _cost(experiment: Experiment) -> dict[str, Any] | None:
 def make_run(experiment: Experiment, run: Run) -> Notes:
     """One run, on a bench of its own. SetupError."""
     with mmap.mmap(-1, PAPER) as paper:
-        keeper = os.fork()
+        try:
+            keeper = os.fork()
+        except OSError as error:
+            raise SetupError(error.errno or 0, "fork") from None
         if keeper == 0:
             _keep(experiment, run, paper)
         try:
@@ -80,7 +84,7 @@ def make_run(experiment: Experiment, run: Run) -> Notes:
             raise
         words = _read(paper)
     if "errno" in words:
-        raise SetupError(words["errno"], "unshare", hint=HINT)
+        raise SetupError(**words)
     if words["failed"]:
         cgroups.sweep(run.owner)
     return Notes(**words)
@@ -106,7 +110,9 @@ def _keep(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
         if not _ends(init, experiment.timeout):
             _write_failed(paper, f"it was not over after {experiment.timeout:g} s")
     except OSError as error:
-        _write(paper, {"errno": error.errno})
+        what = error.filename or "fork"
+        hint = "" if what in ("fork", "pidfd_open") else HINT
+        _write(paper, {"errno": error.errno, "what": what, "hint": hint})
     finally:
         os._exit(0)
 
@@ -179,10 +185,13 @@ def _be_subject(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
         experiment.observe(run)
     except Unsupported as error:
         run.notes.unsupported = str(error)
-    except PermissionError as error:
-        run.notes.unsupported = f"{error.strerror} ({error.filename or 'no root here'})"
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's result
-        run.notes.failed = one_line(f"{type(error).__name__}: {error}{_where(experiment, error)}")
+        where = _where(experiment, error)
+        if isinstance(error, OSError) and error.errno in LACKS:
+            what = error.what if isinstance(error, SetupError) else error.filename
+            run.notes.unsupported = f"{what or 'a call'}: {error.strerror}{where}"
+        else:
+            run.notes.failed = one_line(f"{type(error).__name__}: {error}{where}")
     try:
         _write(paper, asdict(run.notes))
         sys.stdout.flush()

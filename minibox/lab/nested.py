@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
+
 from minibox import core
 from minibox import syscalls as sc
 from minibox.lab.memory import function
 from minibox.plan import Address, Op, Struct
+from minibox.primitive import Clone
 
 SIZE = 88  # of struct clone_args, with `cgroup`
 # The order of struct lab_clone in csrc/lab/nested.h.
@@ -30,3 +33,11 @@ def grandchild(
     kinds = {"flags": "|CLONE_", "exit_signal": "=SIG"}
     rows = [(name, words.get(name, 0), kinds.get(name, "")) for name in FIELDS]
     return sc.call(function("lab_clone"), Struct(f"={len(FIELDS)}Q", *rows), ok=ok)
+
+
+def grandchild_pid(child: Clone, step: int = 0) -> int:
+    """What that op, the child's step of this number (from 0), has returned; 0 before. OSError."""
+    result = child.report().results[step]
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), "clone3")
+    return result

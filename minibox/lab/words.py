@@ -13,6 +13,13 @@ from minibox import describe
 from minibox.numbers import NUMBERS
 from minibox.plan import Memory, Op, Slot
 
+# An experiment foresees the errors that it is about. Any other of these tells of rights, limits and
+# filters of system calls around the lab: nothing about the manual.
+LACKS = frozenset(
+    (*(errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOSPC), *(errno.EAGAIN, errno.ENOMEM),
+     *(errno.EMFILE, errno.ENFILE))
+)  # fmt: skip
+
 
 def op(
     call: str,

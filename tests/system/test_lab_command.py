@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -93,10 +94,88 @@ def test_a_report_is_a_page(tmp_path):
         (("show", "vm", "--report", "x"), "minibox: --report: it goes with run\n"),
         (("run", "vm", "--report", "/no/such/out.html"),
          "minibox: --report: /no/such/out.html: No such file or directory\n"),
+        (("run", "vm", "--report", ""), "minibox: --report: empty: No such file or directory\n"),
+        (("run", "vm", "--report", "/dev/full"),
+         "minibox: --report: /dev/full: No space left on device\n"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said(words, said):
     assert run(*words, code=125) == said
+
+
+def test_an_output_that_is_closed_is_an_error():
+    command = f"{shlex.quote(str(COMMAND))} lab list >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=LONG)
+    assert (done.returncode, done.stderr) == (125, b"minibox: Bad file descriptor\n")
+
+
+# Runs a command to which a seccomp filter answers some calls with an errno.
+FILTERED = """
+import ctypes, os, struct, sys
+from minibox import core
+from minibox.numbers import NUMBERS
+error, names, *command = sys.argv[1:]
+code = [(0x20, 0, 0, 0)]  # the number of the call
+for name in names.split():
+    code += [(0x15, 0, 1, NUMBERS[name]), (6, 0, 0, 0x50000 | int(error))]
+code.append((6, 0, 0, 0x7FFF0000))
+data = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
+core.syscall(NUMBERS["prctl"], 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+core.syscall(NUMBERS["prctl"], 22, 2, struct.pack("@HP", len(code), ctypes.addressof(data)), 0, 0)
+os.execv(command[0], command)
+"""
+
+
+def filtered(error, calls, *words):
+    command = [sys.executable, "-I", "-c", FILTERED, str(error), calls, COMMAND, "lab", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONG)
+
+
+@pytest.mark.parametrize(
+    ("error", "call", "names"),
+    [
+        (errno.ENOSYS, "clone3", ("flags", "rules")),
+        (errno.EPERM, "clone3", ("rules",)),
+        (errno.EPERM, "kcmp", ("vm", "surprising", "vfork-by-flags")),
+        (errno.EPERM, "ptrace", ("ptrace", "untraced", "fork-and-thread")),
+    ],
+)
+def test_a_filter_around_the_lab_is_no_finding_about_the_kernel(error, call, names):
+    """As in containers: what it keeps from being shown is unsupported, and differs from nothing."""
+    done = filtered(error, call, "run", "--json", *names)
+    assert done.returncode == 0, done.stderr + done.stdout
+    verdicts = {one["name"]: one["verdict"] for one in json.loads(done.stdout)}
+    verdicts.pop("manual-differs", None)
+    assert "unsupported" in verdicts.values()
+    assert "differs" not in verdicts.values(), verdicts
+
+
+@pytest.mark.parametrize(
+    ("error", "calls", "said"),
+    [
+        (errno.EPERM, "clone clone3", "minibox: fork: Operation not permitted\n"),
+        (errno.ENOSYS, "pidfd_open", "minibox: pidfd_open: Function not implemented\n"),
+        (errno.EPERM, "unshare",
+         "minibox: unshare: Operation not permitted\n"
+         "  hint: the lab needs root, or a user namespace\n"),
+    ],
+)  # fmt: skip
+def test_what_no_bench_can_be_made_for_is_named(error, calls, said):
+    done = filtered(error, calls, "run", "vm")
+    assert (done.returncode, done.stderr) == (125, said)
+
+
+def test_a_limit_of_namespaces_is_no_finding_about_the_kernel():
+    command = f"{shlex.quote(str(COMMAND))} lab run --json newuser rejections-rights"
+    script = f"echo 0 > /proc/sys/user/max_user_namespaces; {command}"
+    words = ["unshare", "--user", "--map-root-user", "sh", "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr + done.stdout
+    user, rights = json.loads(done.stdout)
+    assert user["verdict"] == "unsupported"
+    assert "No space left on device" in user["why"]
+    assert rights["verdict"] == "holds", rights["why"]
+    assert rights["skipped"]["clone3"]
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -6,7 +6,16 @@ from __future__ import annotations
 import signal
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, experiment, function, grandchild, sigaction, signals
+from minibox.lab import (
+    Block,
+    Run,
+    experiment,
+    function,
+    grandchild,
+    grandchild_pid,
+    sigaction,
+    signals,
+)
 
 CAUGHT, IGNORED = "what its maker catches", "what its maker ignores"
 EXPECTED = {
@@ -38,7 +47,7 @@ def clear_sighand(run: Run) -> None:
         ]
         with run.clone(program, 0) as maker:
             maker.arrived()
-            child = maker.report().results[2]
+            child = grandchild_pid(maker, 2)
             caught = signal.SIGUSR1 in signals("SigCgt", child)
             run.saw(CAUGHT, "caught" if caught else "default")
             ignored = signal.SIGUSR2 in signals("SigIgn", child)

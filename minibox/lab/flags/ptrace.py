@@ -6,7 +6,16 @@ from __future__ import annotations
 import os
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, experiment, function, grandchild, status, until
+from minibox.lab import (
+    Block,
+    Run,
+    experiment,
+    function,
+    grandchild,
+    grandchild_pid,
+    status,
+    until,
+)
 
 PTRACE_SEIZE = 0x4206
 TRACER = "the tracer of the traced process's child"
@@ -33,11 +42,10 @@ def ptrace(run: Run) -> None:
         ]
         with run.clone(program, 0) as traced:
             traced.arrived()
-            run.syscall(
-                "ptrace", PTRACE_SEIZE, traced.pid, 0, 0, text=f"ptrace(SEIZE, {traced.pid})"
-            )
+            pid = traced.pid
+            if run.syscall("ptrace", PTRACE_SEIZE, pid, 0, 0, text=f"ptrace(SEIZE, {pid})") < 0:
+                run.unsupported("ptrace is refused here")
             traced.go()
-            until(lambda: traced.report().results[1])
-            child = traced.report().results[1]
-            tracer = int(status(child)["TracerPid"])
+            until(lambda: grandchild_pid(traced, 1))
+            tracer = int(status(grandchild_pid(traced, 1))["TracerPid"])
             run.saw(TRACER, {0: "none", os.getpid(): "the same one"}.get(tracer, "another"))

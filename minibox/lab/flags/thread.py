@@ -8,7 +8,17 @@ import signal
 
 from minibox import core
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, experiment, function, grandchild, op, status, until
+from minibox.lab import (
+    Block,
+    Run,
+    experiment,
+    function,
+    grandchild,
+    grandchild_pid,
+    op,
+    status,
+    until,
+)
 from minibox.plan import Op, Strings
 
 GETPID, GETTID = "its getpid", "its gettid"
@@ -96,7 +106,7 @@ def _end_of_the_group(run: Run) -> None:
             until(lambda: status(maker.pid)["State"].startswith("Z"))
             run.saw(ENDED, "over" if _is_over(maker.pid) else "not over")
             run.saw(SIGCHLD, "sent" if signal.SIGCHLD in signal.sigpending() else "not sent")
-            inner = maker.report().results[0]
+            inner = grandchild_pid(maker)
             word.wake(0)
             until(lambda: _is_over(maker.pid))
             sent = "SIGCHLD sent" if signal.SIGCHLD in signal.sigpending() else "no SIGCHLD"
@@ -128,7 +138,7 @@ def _exec(run: Run) -> None:
         run.clone(_maker(run, word, stack, then), sc.CLONE_VM) as maker,
     ):
         maker.arrived()
-        inner = maker.report().results[0]
+        inner = grandchild_pid(maker)
         maker.go()
         maker.left(10)
         run.saw(EXEC, "lives" if os.path.exists(f"/proc/{inner}") else "is gone")

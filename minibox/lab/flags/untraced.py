@@ -7,7 +7,16 @@ import os
 import signal
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, experiment, function, grandchild, status, until
+from minibox.lab import (
+    Block,
+    Run,
+    experiment,
+    function,
+    grandchild,
+    grandchild_pid,
+    status,
+    until,
+)
 
 PTRACE_SEIZE, PTRACE_CONT = 0x4206, 7
 PTRACE_O_TRACEFORK, PTRACE_O_TRACEVFORK, PTRACE_O_TRACECLONE = 2, 4, 8
@@ -42,16 +51,17 @@ def untraced(run: Run) -> None:
             traced.arrived()
             pid = traced.pid
             text = f"ptrace(SEIZE, {pid}, 0, TRACEFORK|TRACEVFORK|TRACECLONE)"
-            run.syscall("ptrace", PTRACE_SEIZE, pid, 0, OPTIONS, text=text)
+            if run.syscall("ptrace", PTRACE_SEIZE, pid, 0, OPTIONS, text=text) < 0:
+                run.unsupported("ptrace is refused here")
             traced.go()
             # A tracee that has an event stops before its call returns.
-            until(lambda: _event(pid) or traced.report().results[1])
-            event = _event(pid)
+            until(lambda: grandchild_pid(traced, 1) or _event(pid))
+            event = 0 if grandchild_pid(traced, 1) else _event(pid)
             run.saw(EVENT, event == PTRACE_EVENT_FORK)
             if event:
                 run.syscall("ptrace", PTRACE_CONT, pid, 0, 0, text=f"ptrace(CONT, {pid})")
-            until(lambda: traced.report().results[1])
-            tracer = int(status(traced.report().results[1])["TracerPid"])
+            until(lambda: grandchild_pid(traced, 1))
+            tracer = int(status(grandchild_pid(traced, 1))["TracerPid"])
             run.saw(TRACER, {0: "none", os.getpid(): "the same one"}.get(tracer, "another"))
 
 

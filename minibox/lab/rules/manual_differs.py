@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, look, namespace
+from minibox.lab import Run, asking, experiment, look, namespace
 from minibox.lab.words import error as name_of
 
 RUNS = {"clone": 2, "clone3": 3}
@@ -31,6 +31,7 @@ def manual_differs(run: Run) -> None:
     more than that; a pidfd of a thread came with Linux 6.9 (PIDFD_THREAD). So the verdict is
     "differs" where the kernel is newer than the manual.
     """
+    asking.insist(run, RUNS[run.name])
     for names, flags in ROWS.items():
         run.saw(names, _made(run, RUNS[run.name], flags))
 
