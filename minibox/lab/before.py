@@ -87,23 +87,23 @@ def in_a_chroot(_: Run) -> None:
 
 
 def another_user(run: Run) -> None:
-    """It is not root, outside of all user namespaces either."""
+    """It is not root, outside of all user namespaces either. Unsupported."""
     try:
         os.setresuid(ANOTHER, ANOTHER, ANOTHER)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        powerless(run)  # without root there is but one user here, who is an ordinary one
+        # There is but one user in this user namespace.
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            outside = file.readline().split()[1]
+        if outside == "0":
+            raise Unsupported("the only user here is root outside, too") from None
+        powerless(run)
 
 
 def no_more_processes(run: Run) -> None:
-    """Its user, who is not root, may have no more processes. Unsupported where there is but root:
-    the kernel sets him no such limit."""
+    """Its user, who is not root, may have no more processes."""
     another_user(run)
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        outside = file.readline().split()[1]
-    if os.getuid() == 0 and outside == "0":
-        raise Unsupported("its only user is root outside, too, who has no limit")
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 

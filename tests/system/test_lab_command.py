@@ -166,13 +166,13 @@ def test_what_no_bench_can_be_made_for_is_named(error, calls, said):
 
 
 def test_a_limit_of_namespaces_is_no_finding_about_the_kernel():
-    command = f"{shlex.quote(str(COMMAND))} lab run --json newuser rejections-rights"
+    command = f"{shlex.quote(str(COMMAND))} lab run --json newuser rejections-rights surprising"
     script = f"echo 0 > /proc/sys/user/max_user_namespaces; {command}"
     words = ["unshare", "--user", "--map-root-user", "sh", "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr + done.stdout
-    user, rights = json.loads(done.stdout)
-    assert user["verdict"] == "unsupported"
+    user, rights, surprising = json.loads(done.stdout)
+    assert user["verdict"] == surprising["verdict"] == "unsupported"
     assert "No space left on device" in user["why"]
     assert rights["verdict"] == "holds", rights["why"]
     assert rights["skipped"]["clone3"]
