@@ -31,7 +31,9 @@ def main() -> None:
         *kept, "--net", "none", "--name", "always", "--restart", "always", ROOTFS, "sleep", "1000"
     )
     minibox("network", "create", "lan")
-    minibox(*kept, "--net", "lan", "--name", "networked", "-p", "8097:80", ROOTFS, "sleep", "1000")
+    minibox(
+        "run", "-d", "--net", "lan", "--name", "networked", "-p", "8097:80", ROOTFS, "sleep", "1000"
+    )
     minibox("run", "-d", "--net", "none", "--rm", "--name", "gone", ROOTFS, "sleep", "1000")
     minibox(
         "run", "-d", "--net", "none", "--volatile", "--name", "volatile", ROOTFS, "sleep", "1000"
