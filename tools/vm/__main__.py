@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -30,7 +29,6 @@ PATIENCE = 8  # so many times slower is a machine without KVM
 def main() -> int:
     """0 if all is well, 1 if a test fails, 2 if it does not come to the tests."""
     host.enter()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("vm-test: SIGTERM"))
     arch, *arguments = sys.argv[1:]
     box.CACHE.mkdir(parents=True, exist_ok=True)
     lock = (box.CACHE / "lock").open("w")

@@ -16,6 +16,7 @@ from pathlib import Path
 from steps import Failed
 
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+PR_SET_PDEATHSIG = 1
 MARK = "MINIBOX_VM_INSIDE"
 
 # No cgroups, no other user, no mount namespaces: what libvirt would do about them is done already.
@@ -40,17 +41,27 @@ def enter() -> None:
     its child; the first process itself reaps orphans, without which libvirtd waits for them."""
     if os.environ.get(MARK) != "1":
         unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--"]
-        words = [*unshare, sys.executable, *sys.argv]
-        os.execvpe(words[0], words, {**os.environ, MARK: "1"})
+        outer = subprocess.Popen(
+            [*unshare, sys.executable, *sys.argv],
+            env={**os.environ, MARK: "1"},
+            preexec_fn=_die_with_us,  # noqa: PLW1509: there are no threads
+        )
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the worker itself
+        signal.signal(signal.SIGTERM, lambda *_: outer.kill())  # unshare ignores SIGTERM
+        code = outer.wait()
+        os._exit(code if code >= 0 else 128 - code)
     worker = os.fork()
     if worker == 0:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the worker itself
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(worker, signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         pid, status = os.wait()
         if pid == worker:
             os._exit(max(0, os.waitstatus_to_exitcode(status)) or int(os.WIFSIGNALED(status)))
+
+
+def _die_with_us() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def leave_the_network() -> None:
