@@ -44,7 +44,7 @@ def enter() -> None:
         outer = subprocess.Popen(
             [*unshare, sys.executable, *sys.argv],
             env={**os.environ, MARK: "1"},
-            preexec_fn=_die_with_us,  # noqa: PLW1509: there are no threads
+            preexec_fn=_die_with_us,  # noqa: PLW1509 (no threads)
         )
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the worker itself
         signal.signal(signal.SIGTERM, lambda *_: outer.kill())  # unshare ignores SIGTERM
