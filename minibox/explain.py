@@ -129,6 +129,8 @@ def launch_failure(plan: Plan, spec: Spec, error: LaunchError) -> SetupError:
 def no_userns(error: LaunchError) -> SetupError:
     """The error of a user namespace that is made for its maps alone."""
     number = error.errno or 0
+    if error.what:
+        return SetupError(number, error.what)
     hint = NO_USERNS if number in (errno.EPERM, errno.ENOSPC) else ""
     what = "cannot make a user namespace"
     return SetupError(number, what, hint=hint, lack=LACKS.get(hint, ""))

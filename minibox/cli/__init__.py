@@ -109,7 +109,7 @@ def report(error: Exception) -> int:
     from minibox.errors import MiniboxError, one_line
 
     if isinstance(error, MiniboxError):
-        say(str(error) + (_doctors_line(error.lack) if error.lack else ""))
+        say(str(error) + _doctors_line(error.lack))
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         return 128 + 13
@@ -122,10 +122,15 @@ def report(error: Exception) -> int:
 
 
 def _doctors_line(lack: str) -> str:
-    """What minibox doctor has to say of it."""
-    from minibox import doctor
+    """What minibox doctor has to say of it; nothing where not even that can be found out."""
+    if not lack:
+        return ""
+    try:
+        from minibox import doctor
 
-    finding = doctor.look(lack)
+        finding = doctor.look(lack)
+    except Exception:
+        return ""
     parts = [finding.found, finding.follows, finding.mend and f"mend: {finding.mend}"]
     return f"\n  doctor: {lack}: {finding.state}: {'; '.join(filter(None, parts))}"
 
