@@ -395,6 +395,7 @@ def test_a_stop_is_a_stop():
         child = os.fork()
         signal.alarm(20)
         if child == 0:
+            os.setpgid(0, 0)  # SIGTSTP stops nobody of an orphaned process group
             signal.signal(signal.SIGUSR1, lambda *_: os._exit(5))
             os.kill(os.getpid(), signal.SIGSTOP)
             os.write(write, b"it runs")
