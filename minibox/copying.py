@@ -314,7 +314,7 @@ def _enter(place: Place, fds: set[int], parent: int) -> None:
     _drop_capabilities()
     # Last: a change of ids undoes both.
     core.syscall(NUMBERS["prctl"], sc.PR_SET_DUMPABLE, 0, 0, 0, 0)
-    core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    core.die_with_parent()
     if os.getppid() != parent:
         raise StateError("minibox has ended")
 

@@ -10,7 +10,14 @@ from errno import EINVAL
 
 from minibox._core import ffi, lib
 from minibox.numbers import NUMBERS
-from minibox.syscalls import F_ADD_SEALS, MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC
+from minibox.syscalls import (
+    F_ADD_SEALS,
+    MFD_ALLOW_SEALING,
+    MFD_CLOEXEC,
+    MFD_EXEC,
+    PR_SET_PDEATHSIG,
+    SIGKILL,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -316,6 +323,12 @@ def await_end(pidfd: int) -> None:
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
     """pidfd_send_signal(2), without the import of signal, which costs 3 ms."""
     syscall(NUMBERS["pidfd_send_signal"], pidfd, signal, None, 0)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that has made this process ends (prctl(2), PR_SET_PDEATHSIG). It
+    may have ended before: os.getppid tells. OSError."""
+    syscall(NUMBERS["prctl"], PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
 
 
 def gettid() -> int:

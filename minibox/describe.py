@@ -118,6 +118,17 @@ def result(op: Op, value: int) -> str:
     return f"{value} @{op.to}" if op.to is not None else str(value)
 
 
+def signal_name(number: int) -> str:
+    """SIGCHLD, SIGRTMIN+3; a number that is no signal's as it is."""
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        low = signal.SIGRTMIN
+        return f"SIGRTMIN+{number - low}" if low < number < signal.SIGRTMAX else str(number)
+
+
 def clone_line(plan: Plan) -> str:
     return f"clone3({{flags={flags(plan.flags, 'CLONE_')}, exit_signal=SIGCHLD}})"
 

@@ -7,13 +7,10 @@ import os
 import sys
 
 from minibox import core, foreground, forms, host, request
-from minibox import syscalls as sc
 from minibox.compile import compile
 from minibox.errors import SpecError, StateError
 from minibox.network import modes
-from minibox.numbers import NUMBERS
 from minibox.spec import Terminal
-from minibox.syscalls import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +160,7 @@ def say(text: str) -> None:
 def _die_with_parent() -> None:
     """As the container dies with minibox (prctl(2), PR_SET_PDEATHSIG)."""
     parent = os.getppid()
-    core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    core.die_with_parent()
     if os.getppid() != parent:
         raise StateError("the process that started minibox has ended")
 

@@ -32,7 +32,16 @@ from __future__ import annotations
 from minibox.lab.bench import perform
 from minibox.lab.catalogue import catalogue, find
 from minibox.lab.experiment import Experiment, experiment
-from minibox.lab.look import kcmp, namespace, signals, sleeps_at, smaps, status, until
+from minibox.lab.look import (
+    kcmp,
+    namespace,
+    own_namespace,
+    signals,
+    sleeps_at,
+    smaps,
+    status,
+    until,
+)
 from minibox.lab.memory import Block, call, function, pointer
 from minibox.lab.nested import grandchild, grandchild_pid
 from minibox.lab.process import process
@@ -57,6 +66,7 @@ __all__ = [
     "namespace",
     "op",
     "outcome",
+    "own_namespace",
     "perform",
     "pointer",
     "process",

@@ -17,7 +17,7 @@ from minibox.errors import Unsupported
 from minibox.lab import cgroups
 from minibox.lab.run import Run
 from minibox.numbers import NUMBERS
-from minibox.resources import hierarchies
+from minibox.resources import hierarchies, idmap
 
 VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 ANOTHER = 12345
@@ -158,6 +158,4 @@ def _is_room(flag: int) -> bool:
 
 
 def _map_root() -> None:
-    for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+    idmap.write("self", b"0 0 1", b"0 0 1", deny_setgroups=True)

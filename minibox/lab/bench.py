@@ -16,7 +16,6 @@ import inspect
 import json
 import mmap
 import os
-import select
 import signal
 import struct
 import sys
@@ -25,7 +24,7 @@ from dataclasses import asdict, replace
 from traceback import walk_tb
 from typing import Any, NoReturn
 
-from minibox import core
+from minibox import core, describe
 from minibox import syscalls as sc
 from minibox.errors import SetupError, Unsupported, one_line
 from minibox.lab import cgroups, cost
@@ -34,6 +33,8 @@ from minibox.lab.result import UNSUPPORTED, Result
 from minibox.lab.run import Notes, Run
 from minibox.lab.words import LACKS
 from minibox.numbers import NUMBERS
+from minibox.resident import has_ended
+from minibox.resources import idmap
 
 OWN = sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWPID
 # An empty directory for the run lies over the first of these.
@@ -101,7 +102,7 @@ def _keep(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
     """The keeper's life: it ends as the init ends, and is killed with who called."""
     try:
         os.setsid()
-        _die_with_parent()
+        core.die_with_parent()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _enter()
         init = os.fork()
@@ -121,9 +122,7 @@ def _ends(init: int, seconds: float) -> bool:
     """Wait for the init, and with it for all that is on the bench: was it over in time? It is over
     now."""
     pidfd = core.pidfd_open(init)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    in_time = bool(poll.poll(seconds * 1000))
+    in_time = has_ended(pidfd, seconds)
     if not in_time:
         os.kill(init, signal.SIGKILL)
     os.waitpid(init, 0)
@@ -140,19 +139,14 @@ def _enter() -> None:
     except PermissionError:
         # Without root, or as root of a container that may not: root of a user namespace may.
         core.syscall(NUMBERS["unshare"], OWN | sc.CLONE_NEWUSER)
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"0 {uid} 1"),
-            ("gid_map", f"0 {gid} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+        maps = (f"0 {uid} 1".encode(), f"0 {gid} 1".encode())
+        idmap.write("self", *maps, deny_setgroups=True)
 
 
 def _init(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
     """PID 1 of the bench: reaps what others leave behind, and ends with the subject."""
     try:
-        _die_with_parent()
+        core.die_with_parent()
         _mount(None, b"/", None, sc.MS_REC | sc.MS_PRIVATE)
         _mount(b"proc", b"/proc", b"proc", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
         scratch = next(path for path in SCRATCH if os.path.isdir(path))
@@ -176,7 +170,7 @@ def _init(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
 
 def _end(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"ended with {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+    return f"ended with {code}" if code >= 0 else f"was killed by {describe.signal_name(-code)}"
 
 
 def _be_subject(experiment: Experiment, run: Run, paper: mmap.mmap) -> NoReturn:
@@ -239,10 +233,6 @@ def _read(paper: mmap.mmap) -> dict[str, Any]:
         return _read(paper)
     words: dict[str, Any] = json.loads(paper[4 : 4 + size])
     return words
-
-
-def _die_with_parent() -> None:
-    core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int) -> None:

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from minibox import syscalls as sc
 from minibox.errors import Unsupported
+from minibox.lab.memory import Block
 from minibox.lab.run import Run
-from minibox.resources import delegation, hierarchies, leftovers
+from minibox.lab.words import op
+from minibox.plan import Op, Slot
+from minibox.resources import cgroup, delegation, hierarchies, leftovers
 
 TRIES = 50
 
@@ -119,10 +123,18 @@ def sweep(owner: str) -> None:
 
 def own() -> str:
     """This process's cgroup in v2; "" without any. OSError."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        return v2(file)
+    return cgroup.of("self").get("", "")
 
 
-def v2(lines: Iterable[str]) -> str:
-    """Of the lines of /proc/PID/cgroup: the one in v2, or ""."""
-    return hierarchies.memberships(lines).get("", "")
+def reading(block: Block) -> list[Op]:
+    """The calls with which a child reads its own /proc/self/cgroup into a block."""
+    fd = Slot("fd")
+    return [
+        sc.openat(sc.AT_FDCWD, b"/proc/self/cgroup", sc.O_RDONLY, to=fd),
+        op("read", fd, block.pointer(0, "&text"), block.size - 1),
+    ]
+
+
+def read(block: Block) -> dict[str, str]:
+    """What it has read: the tree's controllers ("" is v2) -> its cgroup, as the child sees it."""
+    return hierarchies.memberships(block.text().splitlines())

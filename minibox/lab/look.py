@@ -11,6 +11,7 @@ from errno import ENOSYS
 from minibox import core
 from minibox.errors import Unsupported
 from minibox.numbers import NUMBERS
+from minibox.resources import hierarchies
 
 # enum kcmp_type of include/uapi/linux/kcmp.h.
 KCMP = {"VM": 1, "FILES": 2, "FS": 3, "SIGHAND": 4, "IO": 5, "SYSVSEM": 6}
@@ -72,6 +73,11 @@ def namespace(kind: str, pid: int | str = "self") -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
+def own_namespace(kind: str, pid: int) -> bool:
+    """Is that process in another namespace of this kind than this process? OSError."""
+    return namespace(kind, pid) != namespace(kind)
+
+
 def mount(source: str, pid: int | str = "self") -> bool:
     """Is there a mount of this source in the mount namespace of that process? OSError."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
@@ -80,32 +86,26 @@ def mount(source: str, pid: int | str = "self") -> bool:
 
 def free_memory() -> int:
     """How many bytes there are to be had: on the machine, and below the limits of the memory
-    cgroups that this process is in, as far as /sys/fs/cgroup shows them."""
+    cgroups that this process is in, as far as they are mounted here. OSError."""
     with open("/proc/meminfo", encoding="ascii") as file:
         fields = dict(line.split(":") for line in file)
     free = [int(fields["MemAvailable"].split()[0]) * 1024]
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        groups = [line.rstrip("\n").split(":", 2) for line in file]
-    for _, controllers, path in groups:
-        if controllers in {"", "memory"}:
-            free += _left_by(f"/sys/fs/cgroup/{controllers}", path)
+    for tree in hierarchies.of_this_process():
+        if tree.version == 2 or "memory" in tree.controllers:
+            free += _left_by(tree.point, tree.path(tree.own))
     return max(0, min(free))
 
 
-def _left_by(root: str, path: str) -> Iterator[int]:
-    """What each cgroup from there up to the root still has to give, if it has a limit."""
-    while path:
+def _left_by(top: str, path: str) -> Iterator[int]:
+    """What each cgroup from there up to the uppermost still has to give, if it has a limit."""
+    while path.startswith(top):
         for limit, usage in LIMITS:
             try:
-                yield _number(f"{root}{path}/{limit}") - _number(f"{root}{path}/{usage}")
-            except (OSError, ValueError):
-                pass  # the other version's, the root, no limit ("max"), or not to be seen
-        path = path.rpartition("/")[0]
-
-
-def _number(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        return int(file.read())
+                most, used = (int(hierarchies.text(f"{path}/{name}")) for name in (limit, usage))
+            except ValueError:
+                continue  # the other version's, the root, no limit ("max"), or not to be seen
+            yield most - used
+        path = os.path.dirname(path)
 
 
 def until(seen: Callable[[], object], seconds: float = 10.0) -> bool:

@@ -78,7 +78,7 @@ def _clone(run: Run, given: Mapping[str, int]) -> int:
     end = given["exit_signal"]
     bits = given["flags"] | end
     word = given.get("pidfd" if bits & sc.CLONE_PIDFD else "parent_tid", 0)
-    names = "|".join([*words.flags(given["flags"]), words.ending(end)])
+    names = "|".join([*words.flags(given["flags"]), describe.signal_name(end)])
     text = f"clone({names}, NULL, {_shown('word', word)})"
     return run.syscall("clone", bits, 0, word, 0, 0, text=text)
 
@@ -96,5 +96,5 @@ def _shown(name: str, value: int) -> str:
     if isinstance(value, Address):
         return value.text
     if name == "exit_signal":
-        return words.ending(value)
+        return describe.signal_name(value)
     return describe.flags(value, "CLONE_") if name == "flags" else str(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from minibox.lab import look, words
 from minibox.numbers import NUMBERS
 from minibox.plan import Op
 from minibox.primitive import WALL, Clone
+from minibox.resident import has_ended
 from minibox.resources import leftovers
 
 if TYPE_CHECKING:
@@ -240,9 +240,7 @@ class Run:
             return
         try:
             core.pidfd_send_signal(pidfd, signal.SIGKILL)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(END * 1000)
+            has_ended(pidfd, END)
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | WALL)
         except (ProcessLookupError, ChildProcessError):
             pass  # it is reaped, or another's child (CLONE_PARENT)

@@ -60,17 +60,9 @@ def outcome(result: int) -> str:
 POINTERS, FIELDS = ("parent_tid", "child_tid", "tls"), ("set_tid", "cgroup")
 
 
-def ending(number: int) -> str:
-    """The name of an exit signal, or its number."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
-
-
 def clone(bits: int, how: Mapping[str, Any]) -> str:
     """The call that made a child, as strace shows it; how: what minibox.clone was given."""
-    end = ending(how["exit_signal"])
+    end = describe.signal_name(how["exit_signal"])
     stack, size = how.get("stack", (0, 0))
     more = [f", stack={stack:#x}, stack_size={size:#x}"] if stack else []
     more += [f", {name}={how[name]:#x}" for name in POINTERS if how.get(name)]

@@ -100,7 +100,7 @@ def is_own_alone(map_: bytes, host_id: int) -> bool:
     return map_.split()[1:] == [b"%d" % host_id, b"1"]
 
 
-def write(pid: int, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> None:
+def write(pid: int | str, uid_map: bytes, gid_map: bytes, *, deny_setgroups: bool) -> None:
     """Give the user namespace of `pid` its maps; each can be written once. OSError."""
     files = [("uid_map", uid_map), ("gid_map", gid_map)]
     if deny_setgroups:

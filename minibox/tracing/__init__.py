@@ -23,9 +23,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from minibox import core
-from minibox import syscalls as sc
 from minibox.errors import Unsupported
-from minibox.numbers import NUMBERS
 from minibox.tracing.run import Begin, NotExecuted, Outcome, follow
 from minibox.tracing.tree import Event, Process
 
@@ -76,7 +74,7 @@ def trace(what: Sequence[str] | Begin) -> Trace:
 def _trace(what: Sequence[str] | Begin, write: int) -> NoReturn:
     """The life of the tracer: it writes a line of JSON an event, and one at the end."""
     try:
-        core.syscall(NUMBERS["prctl"], sc.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        core.die_with_parent()
         with open(write, "w", encoding="utf-8") as file:
 
             def say(what: object) -> None:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import signal
-
 from minibox import describe
 from minibox import syscalls as sc
+from minibox.spec import NAMESPACES
 
 # AUDIT_ARCH_* of include/uapi/linux/audit.h -> how it is called, and the column of CALLS.
 ARCHITECTURES = {
@@ -53,11 +52,7 @@ CALLS: dict[str, tuple[int | None, int | None, int | None, int | None, str]] = {
     "execveat": (322, 281, 358, 387, "dirfd:fd path:path argv:strings envp:count flags:|AT_"),
 }
 # The namespaces that a call makes, by flag: as /proc/PID/ns calls them (namespaces(7)).
-MAKES = {
-    sc.CLONE_NEWCGROUP: "cgroup", sc.CLONE_NEWIPC: "ipc", sc.CLONE_NEWNS: "mnt",
-    sc.CLONE_NEWNET: "net", sc.CLONE_NEWPID: "pid", sc.CLONE_NEWTIME: "time",
-    sc.CLONE_NEWUSER: "user", sc.CLONE_NEWUTS: "uts",
-}  # fmt: skip
+MAKES = {one.flag: one.kind for one in sorted(NAMESPACES, key=lambda one: one.kind)}
 FAMILY = frozenset(("clone", "fork", "vfork", "clone3"))
 ENTERING = frozenset(("unshare", "setns"))
 EXEC = frozenset(("execve", "execveat"))
@@ -114,12 +109,3 @@ def one_of(value: int, prefix: str) -> str:
 def made(bits: int) -> set[str]:
     """The kinds of namespaces that a call with these flags makes."""
     return {kind for flag, kind in MAKES.items() if bits & flag}
-
-
-def signal_name(number: int) -> str:
-    """SIGCHLD; SIGRTMIN+3 has no other name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        low = signal.SIGRTMIN
-        return f"SIGRTMIN+{number - low}" if low < number < signal.SIGRTMAX else str(number)

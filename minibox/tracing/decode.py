@@ -166,7 +166,7 @@ class Call:
             self.args[name] = value
         if "flags" in raw:
             self.args["flags"] = calls.flags(self.flags, "CLONE_")
-            self.args["exit_signal"] = calls.signal_name(end) if end else 0
+            self.args["exit_signal"] = describe.signal_name(end) if end else 0
 
     def _clone_args(self, stop: Stop) -> dict[str, Any]:
         """The words of clone3(2), whichever call it is."""

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Set
 
+from minibox import describe
 from minibox.syscalls import CLONE_THREAD, CLONE_UNTRACED
 from minibox.tracing import calls, decode, stops
 from minibox.tracing.decode import Call
@@ -224,7 +225,7 @@ class Follower:
             self._tell_call(task, call, None, {})
         code = os.waitstatus_to_exitcode(status & ~CORE)
         ended = "exited" if code >= 0 else "killed"
-        text = f"exited with {code}" if code >= 0 else f"killed by {calls.signal_name(-code)}"
+        text = f"exited with {code}" if code >= 0 else f"killed by {describe.signal_name(-code)}"
         text += " (core dumped)" if status & CORE and code < 0 else ""
         if task.tid == task.process.pid:
             task.process.ended = text

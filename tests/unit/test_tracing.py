@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from minibox import describe
 from minibox.numbers import SYSCALLS
 from minibox.plan import STEPS
 from minibox.tracing import calls, tree
@@ -80,7 +81,7 @@ def test_a_deep_tree_needs_no_recursion():
     ("number", "name"), [(17, "SIGCHLD"), (34, "SIGRTMIN"), (37, "SIGRTMIN+3"), (64, "SIGRTMAX")]
 )
 def test_signals_have_names(number, name):
-    assert calls.signal_name(number) == name
+    assert describe.signal_name(number) == name
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 
 from minibox import syscalls as sc
 from minibox.lab import Run, experiment, until
 from minibox.primitive import WALL
+from minibox.resident import has_ended
 
 AFTER, WAIT = "what is left of it at its end", "a wait for it"
 EXPECTED = {
@@ -34,9 +34,7 @@ def autoreap(run: Run) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with run.clone([sc.gate()], exit_signal=0) as child:
         child.go()
-        poll = select.poll()
-        poll.register(child.pidfd, select.POLLIN)
-        poll.poll()
+        has_ended(child.pidfd, None)
         # The pidfd is readable a moment before the kernel has decided.
         until(lambda: _is_zombie(child.pid) or not os.path.exists(f"/proc/{child.pid}"))
         run.saw(AFTER, "a zombie" if _is_zombie(child.pid) else "nothing")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from minibox.lab import Block, Run, experiment, sleeps_at, until
 from minibox.numbers import NUMBERS
 from minibox.plan import Op, Strings
 from minibox.primitive import Clone
+from minibox.resident import has_ended
 
 FUTEX_WAIT = 0
 SET = 7
@@ -94,7 +94,5 @@ def _sleep(address: int) -> None:
 def _await(child: Clone) -> None:
     """Wait for its end; it stays to be reaped."""
     pidfd = core.pidfd_open(child.pid)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll()
+    has_ended(pidfd, None)
     os.close(pidfd)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import ENOENT
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, namespace, op
+from minibox.lab import Run, experiment, op, own_namespace
 from minibox.syscalls import AT_FDCWD, O_PATH
 
 MOUNTS, SPACE, OPENS = "the mounts that it sees", "its mount namespace", "it opens /proc"
@@ -31,7 +31,7 @@ def empty_mntns(run: Run) -> None:
     run.probe(run.flags, "7.1")
     with run.clone([op("openat", AT_FDCWD, b"/proc", O_PATH, ok=(ENOENT,)), sc.gate()]) as child:
         child.arrived()
-        is_new = namespace("mnt", child.pid) != namespace("mnt")
+        is_new = own_namespace("mnt", child.pid)
         run.saw(SPACE, "new" if is_new else "the parent's")
         with open(f"/proc/{child.pid}/mountinfo", encoding="utf-8", errors="replace") as file:
             count = len(file.readlines())

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 
 from minibox import syscalls as sc
 from minibox.lab import Run, experiment
+from minibox.resident import has_ended
 
 WCLONE = -(1 << 31)  # __WCLONE of include/uapi/linux/wait.h, as a C int
 SIGNALS = {"none": 0, "SIGUSR1": signal.SIGUSR1, "SIGCHLD": signal.SIGCHLD}
@@ -38,9 +38,7 @@ def exit_signal(run: Run) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, used)
     with run.clone([sc.gate()], exit_signal=SIGNALS[run.name]) as child:
         child.go()
-        poll = select.poll()
-        poll.register(child.pidfd, select.POLLIN)
-        poll.poll()
+        has_ended(child.pidfd, None)
         run.saw(PLAIN, _wait(child.pid, 0))
         run.saw(CLONE, _wait(child.pid, WCLONE))
         pending = [one.name for one in used if one in signal.sigpending()]

@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, cgroups, experiment, op
-from minibox.plan import Slot
+from minibox.lab import Block, Run, cgroups, experiment
 
 FIRST, MEMBERS = "its cgroup, as it reads it first", "its maker's cgroup"
 EXPECTED = {
@@ -31,16 +30,10 @@ def into_cgroup(run: Run) -> None:
     """
     before = cgroups.own()
     with cgroups.new(run) as made, Block(shared=True) as block:
-        fd = Slot("fd")
-        program = [
-            sc.openat(sc.AT_FDCWD, b"/proc/self/cgroup", sc.O_RDONLY, to=fd),
-            op("read", fd, block.pointer(), block.size - 1),
-            sc.gate(),
-        ]
         run.probe(run.flags, "5.7", cgroup=made.fd)
-        with run.clone(program, cgroup=made.fd) as child:
+        with run.clone([*cgroups.reading(block), sc.gate()], cgroup=made.fd) as child:
             child.arrived()
-            found = cgroups.v2(bytes(block.memory).rstrip(b"\0").decode().splitlines())
+            found = cgroups.read(block).get("", "")
             is_in = os.path.basename(found) == made.name
             run.saw(
                 FIRST, "the given one" if is_in else "its maker's" if found == before else found

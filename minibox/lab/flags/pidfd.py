@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import select
 import signal
 from errno import EFAULT
 
 from minibox import core
 from minibox import syscalls as sc
 from minibox.lab import Run, experiment, grandchild, words
+from minibox.resident import has_ended
 
 BAD = 8
 GIVEN, ALIVE, ENDED = "the parent gets", "it is readable while the child runs", "and at its end"
@@ -40,17 +40,11 @@ def pidfd(run: Run) -> None:
     with run.clone([sc.gate()], exact=True) as child:
         run.saw(GIVEN, "a descriptor" if child.pidfd >= 0 else "nothing")
         if child.pidfd >= 0:
-            run.saw(ALIVE, _is_readable(child.pidfd, 0))
+            run.saw(ALIVE, has_ended(child.pidfd, 0))
             core.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-            run.saw(ENDED, _is_readable(child.pidfd, 10))
+            run.saw(ENDED, has_ended(child.pidfd, 10))
             run.saw(SIGNAL, signal.Signals(child.wait().signal or 0).name)
     with run.clone([grandchild(run.flags, pidfd=BAD, ok=(EFAULT,))], 0) as child:
         child.wait()
         result = child.report().results[0]
         run.saw(REFUSED, "a child" if result > 0 else words.error(-result))
-
-
-def _is_readable(fd: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(1000 * seconds))

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import select
 
 from minibox import core
 from minibox import syscalls as sc
 from minibox.lab import Run, experiment
+from minibox.resident import has_ended
 
 CLOSED = "when its pidfd is closed, the child"
 EXPECTED = {"with": {CLOSED: "is killed"}, "without": {CLOSED: "lives"}}
@@ -34,8 +34,6 @@ def pidfd_autokill(run: Run) -> None:
         watched = core.pidfd_open(child.pid)
         os.close(child.pidfd)
         child.pidfd = -1
-        poll = select.poll()
-        poll.register(watched, select.POLLIN)
         kills = bool(run.flags & sc.CLONE_PIDFD_AUTOKILL)
-        run.saw(CLOSED, "is killed" if poll.poll(10_000 if kills else 0) else "lives")
+        run.saw(CLOSED, "is killed" if has_ended(watched, 10 if kills else 0) else "lives")
         os.close(watched)

@@ -3,21 +3,10 @@
 
 from __future__ import annotations
 
-import os
-
 from minibox import syscalls as sc
-from minibox.lab import (
-    Block,
-    Run,
-    experiment,
-    function,
-    grandchild,
-    grandchild_pid,
-    status,
-    until,
-)
+from minibox.lab import Run, experiment
+from minibox.lab.traced import traced, tracer_of_made
 
-PTRACE_SEIZE = 0x4206
 TRACER = "the tracer of the traced process's child"
 EXPECTED = {"with": {TRACER: "the same one"}, "without": {TRACER: "none"}}
 
@@ -33,19 +22,5 @@ def ptrace(run: Run) -> None:
     The tracer is the process that runs this; it has not asked for children (PTRACE_O_TRACEFORK).
     What it traces makes a child with the flag, and one without.
     """
-    with Block(shared=True) as word:
-        wait = function("lab_wait")
-        program = [
-            sc.gate(),
-            grandchild(run.flags, wait, word.pointer()),
-            sc.call(wait, word.pointer()),
-        ]
-        with run.clone(program, 0) as traced:
-            traced.arrived()
-            pid = traced.pid
-            if run.syscall("ptrace", PTRACE_SEIZE, pid, 0, 0, text=f"ptrace(SEIZE, {pid})") < 0:
-                run.unsupported("ptrace is refused here")
-            traced.go()
-            until(lambda: grandchild_pid(traced, 1))
-            tracer = int(status(grandchild_pid(traced, 1))["TracerPid"])
-            run.saw(TRACER, {0: "none", os.getpid(): "the same one"}.get(tracer, "another"))
+    with traced(run) as maker:
+        run.saw(TRACER, tracer_of_made(maker))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, namespace, op
+from minibox.lab import Run, experiment, op, own_namespace
 
 CLONE_STOPPED = sc.CLONE_NEWCGROUP  # 0x02000000, with one meaning after the other
 STATE, CGROUP = "the child", "its cgroup namespace"
@@ -28,5 +28,5 @@ def stopped(run: Run) -> None:
     """
     with run.clone([op("getpid"), sc.gate()], call=2) as child:
         run.saw(STATE, "runs" if child.arrived() else "is stopped")
-        is_new = namespace("cgroup", child.pid) != namespace("cgroup")
+        is_new = own_namespace("cgroup", child.pid)
         run.saw(CGROUP, "new" if is_new else "the parent's")

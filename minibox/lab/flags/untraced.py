@@ -7,18 +7,10 @@ import os
 import signal
 
 from minibox import syscalls as sc
-from minibox.lab import (
-    Block,
-    Run,
-    experiment,
-    function,
-    grandchild,
-    grandchild_pid,
-    status,
-    until,
-)
+from minibox.lab import Run, experiment, until
+from minibox.lab.traced import made_by, traced, tracer_of_made
 
-PTRACE_SEIZE, PTRACE_CONT = 0x4206, 7
+PTRACE_CONT = 7
 PTRACE_O_TRACEFORK, PTRACE_O_TRACEVFORK, PTRACE_O_TRACECLONE = 2, 4, 8
 OPTIONS = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
 PTRACE_EVENT_FORK = 1
@@ -40,29 +32,15 @@ def untraced(run: Run) -> None:
     The tracer, which is the process that runs this, has set PTRACE_O_TRACEFORK, TRACEVFORK and
     TRACECLONE. The kernel makes its own threads with this flag.
     """
-    with Block(shared=True) as word:
-        wait = function("lab_wait")
-        program = [
-            sc.gate(),
-            grandchild(run.flags, wait, word.pointer()),
-            sc.call(wait, word.pointer()),
-        ]
-        with run.clone(program, 0) as traced:
-            traced.arrived()
-            pid = traced.pid
-            text = f"ptrace(SEIZE, {pid}, 0, TRACEFORK|TRACEVFORK|TRACECLONE)"
-            if run.syscall("ptrace", PTRACE_SEIZE, pid, 0, OPTIONS, text=text) < 0:
-                run.unsupported("ptrace is refused here")
-            traced.go()
-            # A tracee that has an event stops before its call returns.
-            until(lambda: grandchild_pid(traced, 1) or _event(pid))
-            event = 0 if grandchild_pid(traced, 1) else _event(pid)
-            run.saw(EVENT, event == PTRACE_EVENT_FORK)
-            if event:
-                run.syscall("ptrace", PTRACE_CONT, pid, 0, 0, text=f"ptrace(CONT, {pid})")
-            until(lambda: grandchild_pid(traced, 1))
-            tracer = int(status(grandchild_pid(traced, 1))["TracerPid"])
-            run.saw(TRACER, {0: "none", os.getpid(): "the same one"}.get(tracer, "another"))
+    with traced(run, OPTIONS, "TRACEFORK|TRACEVFORK|TRACECLONE") as maker:
+        pid = maker.pid
+        # A tracee that has an event stops before its call returns.
+        until(lambda: made_by(maker) or _event(pid))
+        event = 0 if made_by(maker) else _event(pid)
+        run.saw(EVENT, event == PTRACE_EVENT_FORK)
+        if event:
+            run.syscall("ptrace", PTRACE_CONT, pid, 0, 0, text=f"ptrace(CONT, {pid})")
+        run.saw(TRACER, tracer_of_made(maker))
 
 
 def _event(pid: int) -> int:

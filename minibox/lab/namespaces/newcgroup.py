@@ -6,8 +6,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, cgroups, experiment, namespace, op
-from minibox.plan import Slot
+from minibox.lab import Block, Run, cgroups, experiment, own_namespace
+from minibox.resources import cgroup
 
 EXPECTED = {
     "with": {
@@ -34,40 +34,23 @@ def newcgroup(run: Run) -> None:
 
     The child reads its own /proc/self/cgroup; the parent reads the same file from outside.
     """
-    outside = _paths(_own())
-    is_told_apart = outside != {"/"}
+    is_told_apart = set(cgroup.of("self").values()) != {"/"}
     with nullcontext() if is_told_apart else cgroups.entered(run):
         _look(run)
 
 
 def _look(run: Run) -> None:
-    outside = _paths(_own())
-    fd = Slot("fd")
-    with Block(shared=True) as block:
-        program = [
-            sc.openat(sc.AT_FDCWD, b"/proc/self/cgroup", sc.O_RDONLY, to=fd),
-            op("read", fd, block.pointer(0, "&text"), block.size - 1),
-            sc.gate(),
-        ]
-        with run.clone(program) as child:
-            child.arrived()
-            own = namespace("cgroup", child.pid) != namespace("cgroup")
-            run.saw("its namespace", "new" if own else "the parent's")
-            inside = _paths(block.text())
-            run.saw("its cgroups, as it sees them", _said(inside, outside))
-            run.saw("as the parent sees them", _said(_paths(_own(child.pid)), outside))
+    outside = cgroup.of("self")
+    with Block(shared=True) as block, run.clone([*cgroups.reading(block), sc.gate()]) as child:
+        child.arrived()
+        own = own_namespace("cgroup", child.pid)
+        run.saw("its namespace", "new" if own else "the parent's")
+        run.saw("its cgroups, as it sees them", _said(cgroups.read(block), outside))
+        run.saw("as the parent sees them", _said(cgroup.of(child.pid), outside))
 
 
-def _own(pid: int | str = "self") -> str:
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="backslashreplace") as file:
-        return file.read()
-
-
-def _paths(text: str) -> set[str]:
-    return {line.split(":", 2)[2] for line in text.splitlines()}
-
-
-def _said(paths: set[str], outside: set[str]) -> str:
-    if paths == outside:
+def _said(found: dict[str, str], outside: dict[str, str]) -> str:
+    if found == outside:
         return "the parent's"
-    return "all /" if paths == {"/"} else " ".join(sorted(paths))
+    paths = sorted(set(found.values()))
+    return "all /" if paths == ["/"] else " ".join(paths)

@@ -7,7 +7,7 @@ import errno
 import os
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, namespace, op, outcome
+from minibox.lab import Run, experiment, op, outcome, own_namespace
 
 KEY, NAME = 0x6D62, b"minibox-lab"
 CREATE = 0o1000 | 0o600  # IPC_CREAT
@@ -38,7 +38,7 @@ def newipc(run: Run) -> None:
         child.arrived()
         if child.report().error == errno.ENOSYS:
             run.unsupported("the kernel has no System V IPC or no POSIX message queues")
-        own = namespace("ipc", child.pid) != namespace("ipc")
+        own = own_namespace("ipc", child.pid)
         run.saw("its namespace", "new" if own else "the parent's")
         found = [
             run.syscall("msgget", KEY, 0),

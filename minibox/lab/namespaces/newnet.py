@@ -10,7 +10,7 @@ import struct
 
 from minibox import core
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, namespace, op, outcome
+from minibox.lab import Run, experiment, op, outcome, own_namespace
 from minibox.plan import Memory, Slot
 
 ABSTRACT = "\0minibox-lab"
@@ -86,7 +86,7 @@ def newnet(run: Run) -> None:
         with run.clone(program) as child:
             child.arrived()
             results = child.report().results
-            own = namespace("net", child.pid) != namespace("net")
+            own = own_namespace("net", child.pid)
             run.saw("its namespace", "new" if own else "the parent's")
             names = [line.partition(":")[0].strip() for line in _table(child.pid, "dev")[1:]]
             run.saw("interfaces", [name for name in names if name not in TUNNELS])

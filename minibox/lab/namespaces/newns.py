@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, look, namespace
+from minibox.lab import Run, experiment, look, own_namespace
 
 EXPECTED = {
     "with": {"the mount outside": "not there", "its namespace": "new"},
@@ -29,7 +29,7 @@ def newns(run: Run) -> None:
     os.mkdir("here")
     with run.clone([sc.mount(b"inside", b"here", b"tmpfs", 0), sc.gate()]) as child:
         child.arrived()
-        own = namespace("mnt", child.pid) != namespace("mnt")
+        own = own_namespace("mnt", child.pid)
         run.saw("its namespace", "new" if own else "the parent's")
         run.saw("the mount inside", "there" if look.mount("inside", child.pid) else "not there")
         run.saw("the mount outside", "there" if look.mount("inside") else "not there")

@@ -7,7 +7,7 @@ import errno
 import struct
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, look, namespace, op, outcome
+from minibox.lab import Run, experiment, look, op, outcome, own_namespace
 
 INSIDE = 7
 CAP_SETGID, CAP_SYS_ADMIN, CAP_SETFCAP = 6, 21, 31
@@ -58,7 +58,7 @@ def newuser(run: Run) -> None:
     ]
     with run.clone(program) as child:
         child.arrived()
-        own = namespace("user", child.pid) != namespace("user")
+        own = own_namespace("user", child.pid)
         run.saw("its namespace", "new" if own else "the parent's")
         run.saw("capabilities", _capabilities(child.pid))
         run.saw("its maps", [_write(f"/proc/{child.pid}/{name}", text) for name, text in MAPS])

@@ -7,7 +7,7 @@ import os
 import socket
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, experiment, namespace, op
+from minibox.lab import Block, Run, experiment, op, own_namespace
 
 EXPECTED = {
     "with": {
@@ -51,7 +51,7 @@ def newuts(run: Run) -> None:
         ]
         with run.clone(program) as child:
             child.arrived()
-            own = namespace("uts", child.pid) != namespace("uts")
+            own = own_namespace("uts", child.pid)
             run.saw("its namespace", "new" if own else "the parent's")
             run.saw("at first", block.text(NODENAME))
             names = block.text(LATER + NODENAME), block.text(LATER + DOMAINNAME)

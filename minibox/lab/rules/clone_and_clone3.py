@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 
 from minibox import syscalls as sc
-from minibox.lab import Block, Run, experiment, look, namespace, raw
+from minibox.lab import Block, Run, experiment, look, own_namespace, raw
 from minibox.lab.words import error as name_of
 
 RUNS = {"clone": 2, "clone3": 3}
@@ -125,7 +125,7 @@ class Asked:
 
     def in_time(self) -> str:
         def look_at(pid: int, _: Block) -> str:
-            own = namespace("time", pid) != namespace("time")
+            own = own_namespace("time", pid)
             return "a time namespace" if own else "an exit signal"
 
         bit = sc.CLONE_NEWTIME & ~self.run.taken_out

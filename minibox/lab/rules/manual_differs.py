@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, look, namespace
+from minibox.lab import Run, experiment, look, own_namespace
 from minibox.lab.words import LACKS
 from minibox.lab.words import error as name_of
 
@@ -44,14 +44,10 @@ def _made(run: Run, call: int, flags: int) -> str:
             if os.path.exists(f"/proc/self/task/{child.pid}"):
                 return f"a thread with {'a' if child.pidfd >= 0 else 'no'} pidfd"
             is_brother = look.status(child.pid)["PPid"] == str(os.getppid())
-            new = [kind for kind in ("pid", "user") if _is_own(kind, child.pid)]
+            new = [kind for kind in ("pid", "user") if own_namespace(kind, child.pid)]
             spaces = f", in a new {new[0]} namespace" if new else ""
             return f"a {'brother' if is_brother else 'child'}{spaces}"
     except OSError as error:
         if error.errno in LACKS:
             raise
         return name_of(error.errno or 0)
-
-
-def _is_own(kind: str, pid: int) -> bool:
-    return namespace(kind, pid) != namespace(kind)

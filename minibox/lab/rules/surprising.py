@@ -7,7 +7,7 @@ import os
 import signal
 
 from minibox import syscalls as sc
-from minibox.lab import Run, asking, experiment, function, kcmp, look, namespace
+from minibox.lab import Run, asking, experiment, function, kcmp, look, own_namespace
 from minibox.lab.asking import MADE, Row, ask
 from minibox.lab.words import LACKS
 from minibox.lab.words import error as name_of
@@ -83,7 +83,7 @@ def _made(run: Run, call: int, flags: int, kind: str) -> str:
             is_thread = os.path.exists(f"/proc/self/task/{child.pid}")
             memory = "this" if kcmp(child.pid, "VM") == "same" else "another"
             what = "a thread of this process" if is_thread else f"a process with {memory} memory"
-            own = namespace(kind, child.pid) != namespace(kind)
+            own = own_namespace(kind, child.pid)
             return f"{what}, in {'another' if own else 'the same'} namespace"
     except OSError as error:
         if error.errno in LACKS:

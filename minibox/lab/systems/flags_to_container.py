@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import minibox
 from minibox import rootfs
 from minibox import syscalls as sc
-from minibox.lab import Run, experiment, namespace, op
+from minibox.lab import Run, experiment, op, own_namespace
 from minibox.plan import Memory, Op, Slot
+from minibox.resources import idmap
 
 TELL = 16384
 END = b"\0"
@@ -86,7 +87,8 @@ def flags_to_container(run: Run) -> None:
         os.close(write)
         if run.flags & sc.CLONE_NEWUSER:
             child.arrived()
-            _map_root(child.pid)
+            # Its root is who made it: the one id that needs no right.
+            idmap.write(child.pid, b"0 0 1", b"0 0 1", deny_setgroups=True)
         child.go()
         told = _told(read, len(FILES))
         _saw(run, child.pid, child.report().results[PID_STEP], told)
@@ -122,13 +124,6 @@ def _new_root() -> Iterator[Op]:
     yield sc.umount2(b".", sc.MNT_DETACH)
 
 
-def _map_root(pid: int) -> None:
-    """root of the new namespace is who made it: the one id that needs no right."""
-    for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
-        with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
-            file.write(text)
-
-
 def _told(fd: int, count: int, end: bytes = END) -> list[str]:
     """So many texts, each with a zero at its end; the last one with `end`."""
     data = b""
@@ -157,11 +152,11 @@ def _saw(run: Run, pid: int, own_pid: int, told: list[str]) -> None:
 
 def _saw_outside(run: Run, pid: int, interfaces: list[str]) -> None:
     with open("/proc/self/net/dev", encoding="ascii") as file:
-        is_own = namespace("net", pid) != namespace("net")
+        is_own = own_namespace("net", pid)
         own = " ".join(interfaces) if is_own else "those of who made it"
         run.saw("its interfaces", own if is_own or _interfaces(file.read()) == interfaces else "?")
     for what, kind in ((IPC, "ipc"), (CGROUP, "cgroup"), ("its user namespace", "user")):
-        run.saw(what, "its own" if namespace(kind, pid) != namespace(kind) else "shared")
+        run.saw(what, "its own" if own_namespace(kind, pid) else "shared")
     same = os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))
     run.saw("its /", "that of who made it" if same else "its own")
 

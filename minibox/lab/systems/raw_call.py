@@ -9,6 +9,7 @@ import resource
 import signal
 import struct
 
+from minibox import describe
 from minibox import syscalls as sc
 from minibox.lab import Block, Run, experiment, function
 from minibox.lab.memory import PAGE
@@ -129,7 +130,7 @@ def _ended(pid: int, status: int) -> str:
     if pid < 0:
         return name_of(-pid)
     if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
+        return describe.signal_name(os.WTERMSIG(status))
     return ENDED_BY_ITSELF
 
 
