@@ -229,6 +229,12 @@ def kinds(option: str, text: str) -> list[str]:
     return found
 
 
+def namespace_of(pid: int | str, kind: str) -> str:
+    """The file of a process's namespace (namespaces(7)). The time namespace is its children's:
+    where exec does not enter one (before Linux 6.3) a container's init is itself outside."""
+    return f"/proc/{pid}/ns/{'time_for_children' if kind == 'time' else kind}"
+
+
 def join(text: str) -> Join:
     """`net=1234` or `net=/run/netns/blue`."""
     option = "--join"
@@ -237,7 +243,7 @@ def join(text: str) -> Join:
         raise SpecError(option, f"{text!r}: write KIND=PID or KIND=PATH")
     kinds(option, kind or "?")
     if where.isascii() and where.isdigit() and len(where) <= 10:
-        return Join(kind, f"/proc/{int(where)}/ns/{kind}".encode())
+        return Join(kind, namespace_of(int(where), kind).encode())
     return Join(kind, os.fsencode(where))
 
 

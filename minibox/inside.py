@@ -29,9 +29,9 @@ def joined(pid: int) -> tuple[Join, ...]:
     could not be looked at, but a kind that this kernel has not."""
     found = []
     for namespace in NAMESPACES:
-        path = f"/proc/{pid}/ns/{namespace.kind}"
+        path = forms.namespace_of(pid, namespace.kind)
         try:
-            ours = os.readlink(f"/proc/self/ns/{namespace.kind}")
+            ours = os.readlink(forms.namespace_of("self", namespace.kind))
         except FileNotFoundError:
             continue
         if os.readlink(path) != ours:

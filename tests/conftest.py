@@ -17,9 +17,14 @@ import pytest
 os.environ["MINIBOX_NET"] = "none"
 REPOSITORY = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).with_name("minibox")
+KERNEL = tuple(int(word) for word in os.uname().release.split(".")[:2])
 PR_SET_CHILD_SUBREAPER = 36
 # How many times slower than a usual one this machine is: an emulated one says 8, for instance.
 PATIENCE = float(os.environ.get("MINIBOX_PATIENCE", "1"))
+# An overlay whose upper directory is a tmpfs marks there what replaces a directory of the tree.
+replaces_directories = pytest.mark.skipif(
+    KERNEL < (6, 6), reason="this kernel has no user.* attributes on a tmpfs"
+)
 # Made by tools/vm/provision: a machine to throw away, whose clock, sysctls and boots are the tests'.
 IS_VM = os.path.exists("/etc/minibox-vm")
 
@@ -61,8 +66,9 @@ def pytest_collection_modifyitems(config, items):
         for item in elsewhere:
             counts[item.path.name] = counts.get(item.path.name, 0) + 1
     for item in items:
-        if "unit" not in Path(item.fspath).parts:
-            item.fixturenames.insert(0, "no_leaks")
+        names = item.fixturenames  # one list for all the cases of a test
+        if "unit" not in Path(item.fspath).parts and "no_leaks" not in names:
+            names.insert(0, "no_leaks")
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -190,7 +196,7 @@ def no_leaks(subreaper, warm):
 
 
 @pytest.fixture(scope="session")
-def warm(rootfs):
+def warm(rootfs, cache_of_filters):
     """What minibox makes once a process (a user namespace, a sealed memfd) is there already."""
     if os.geteuid() == 0:
         import minibox

@@ -70,12 +70,18 @@ def is_staged(spec: Spec, host: Host) -> bool:
 def acquire(spec: Spec, host: Host) -> Iterator[Op]:
     """Open the namespaces to join, while their files can be seen."""
     check(spec, host)
-    if spec.guest:
-        return  # a pidfd names all of its namespaces at once
-    for join in spec.joined:
+    for join in _by_file(spec, host):
         # O_NONBLOCK: the path may be a fifo's.
         flags = sc.O_RDONLY | sc.O_NONBLOCK | sc.O_NOCTTY | sc.O_CLOEXEC
         yield _about(join, sc.openat(sc.AT_FDCWD, join.path, flags, to=namespace(join.kind)))
+
+
+def _by_file(spec: Spec, host: Host) -> tuple[Join, ...]:
+    """A guest's come with one pidfd, all at once. Where exec does not enter a time namespace, that
+    pidfd is an init's, and only the children of an init are in it."""
+    if not spec.guest:
+        return spec.joined
+    return tuple(j for j in spec.joined if j.kind == "time" and not host.exec_enters_time)
 
 
 def _about(join: Join, op: Op) -> Op:
@@ -132,9 +138,8 @@ def _inherited(spec: Spec, host: Host) -> Iterator[Slot]:
                 yield Slot(f"volume{i}")
     if spec.guest:
         yield MEMBER
-    else:
-        for join in spec.joined:
-            yield namespace(join.kind)
+    for join in _by_file(spec, host):
+        yield namespace(join.kind)
     for fd in spec.redirected:
         yield STDIO[fd]
     if spec.sends_fds:
@@ -152,12 +157,12 @@ def join(spec: Spec, host: Host) -> Iterator[Op]:
     yield sc.prctl(sc.PR_SET_DUMPABLE, 0, why="no peer inside may look into this process")
     if host.privileged and spec.joins("user"):
         yield sc.setgroups((), why="a joined user namespace may deny it")
+    by_file = _by_file(spec, host)
     if spec.guest:
-        flags = sum(KINDS[joined.kind].flag for joined in spec.joined)
+        flags = sum(KINDS[joined.kind].flag for joined in spec.joined if joined not in by_file)
         yield sc.setns(MEMBER, flags, why="all of the container's, at one moment")
-    else:
-        for joined in sorted(spec.joined, key=lambda j: (j.kind == "user") == host.privileged):
-            yield _about(joined, sc.setns(namespace(joined.kind), KINDS[joined.kind].flag))
+    for joined in sorted(by_file, key=lambda j: (j.kind == "user") == host.privileged):
+        yield _about(joined, sc.setns(namespace(joined.kind), KINDS[joined.kind].flag))
     yield sc.fork(new_flags(spec) | sc.CLONE_PARENT, why="the rest runs in a child inside")
     if spec.starts_supervised:
         yield from lifeline.bind()

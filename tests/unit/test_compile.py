@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minibox import describe, request
+from minibox import describe, forms, request
 from minibox import spec as s
 from minibox import syscalls as sc
 from minibox.compile import compile
@@ -263,3 +263,15 @@ def test_a_kernel_whose_exec_does_not_enter_a_time_namespace():
     with pytest.raises(SpecError, match="it takes an init"):
         compile(spec.replace(init=False), old)
     assert not request.build(["/bin/true"], "/", {}, old).init
+
+
+def test_a_guest_there_is_where_the_children_of_the_init_are():
+    spec, host = PLANS["exec"]
+    spec = spec.replace(joined=(*spec.joined, forms.join("time=1234")))
+    ops = compile(spec, host.replace(exec_enters_time=False)).steps
+    (opened,) = [op for op in ops if b"/proc/1234/ns/time_for_children" in op.args]
+    pidfds, file = [op.args for op in ops if op.call == "setns"]
+    assert file == (opened.to, sc.CLONE_NEWTIME)
+    assert not pidfds[1] & sc.CLONE_NEWTIME
+    (all_at_once,) = [op.args for op in compile(spec, host).steps if op.call == "setns"]
+    assert all_at_once == (pidfds[0], pidfds[1] | sc.CLONE_NEWTIME)

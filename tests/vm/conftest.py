@@ -5,7 +5,6 @@ are counted and named, and not run (tests/conftest.py)."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -108,8 +107,3 @@ def sysctl():
     yield put
     for path, value in before.items():
         path.write_text(value)
-
-
-def version():
-    """Of the kernel, as two numbers."""
-    return tuple(int(word) for word in os.uname().release.split(".")[:2])

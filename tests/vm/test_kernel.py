@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.conftest import sh, version
+from tests.conftest import KERNEL
+from tests.vm.conftest import sh
 
 before = {
-    (6, 3): pytest.mark.skipif(version() >= (6, 3), reason="this kernel has no lack of 6.1's"),
-    (6, 6): pytest.mark.skipif(version() >= (6, 6), reason="this kernel has no lack of 6.1's"),
+    (6, 3): pytest.mark.skipif(KERNEL >= (6, 3), reason="this kernel has no lack of 6.1's"),
+    (6, 6): pytest.mark.skipif(KERNEL >= (6, 6), reason="this kernel has no lack of 6.1's"),
 }
 
 
@@ -69,6 +70,18 @@ def test_clocks_of_its_own(inside, options):
     assert up > host + 86000
     kinds = "readlink /proc/$$/ns/time; readlink /proc/$$/ns/time_for_children"
     assert len(set(inside(kinds, "--boottime", "5", *options).split())) == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--userns", "host")], ids=str)
+def test_the_clocks_of_a_container_are_those_of_who_comes_later(box, inside, options):
+    """Its first process is not in them itself where exec does not enter."""
+    box.do("run", "-d", "--name", "c", "--boottime", "86400", *options, box.rootfs, "sleep", "1000")
+    look = "cut -d ' ' -f 1 /proc/uptime"
+    host = float(Path("/proc/uptime").read_text().split()[0])
+    assert float(box.do("exec", "c", "sh", "-c", look)) > host + 86000
+    pid = box.state("c")["Pid"]
+    for joined in (f"time={pid}", f"time=/proc/{pid}/ns/time_for_children"):
+        assert float(inside(look, "--userns", "host", "--join", joined)) > host + 86000
 
 
 def test_all_namespaces_are_its_own(inside):
