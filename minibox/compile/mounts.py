@@ -13,6 +13,7 @@ from errno import EEXIST, ENOENT, EPERM
 from minibox import spec as s
 from minibox import syscalls as sc
 from minibox.compile.identity import is_mapped
+from minibox.compile.paths import empty
 from minibox.compile.root import CLONE_TREE, tree
 from minibox.compile.slots import DEV, FS, MOUNT, ROOT, TARGET
 from minibox.errors import SpecError
@@ -34,6 +35,11 @@ INSIDE_DIRECTORY = sc.open_how(
 )
 NO_LINK = sc.open_how(
     sc.O_PATH | sc.O_DIRECTORY | sc.O_CLOEXEC, sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_SYMLINKS
+)
+# Where the kernel lets other file systems be mounted, callers of sysfs_create_mount_point().
+UPON_SYSFS = (
+    *(b"fs/bpf", b"fs/cgroup", b"fs/fuse/connections", b"fs/pstore", b"fs/resctrl", b"fs/selinux"),
+    *(b"fs/smackfs", b"kernel/config", b"kernel/debug", b"kernel/security", b"kernel/tracing"),
 )
 TTY = 5  # the group, in every distribution's /etc/group
 SCRATCH = b".text"
@@ -163,9 +169,15 @@ def sysfs(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     yield from _target(mount.target, links=False)
     if spec.makes("user") and not spec.makes("net"):
         yield from _hosts(b"/sys", SAFE | sc.MOUNT_ATTR_RDONLY)
+        yield sc.move_mount(MOUNT, TARGET, why="attach it")
+        # What the host has mounted there came with it, and cannot be left behind: it is locked
+        # (mount_namespaces(7)).
+        yield sc.fchdir(MOUNT, why="the names below are in it")
+        for path in UPON_SYSFS:
+            yield empty(path, (ENOENT,), "a file system of the host's, not to be seen")
     else:
         yield from _new(b"sysfs", SAFE | sc.MOUNT_ATTR_RDONLY)
-    yield sc.move_mount(MOUNT, TARGET, why="attach it")
+        yield sc.move_mount(MOUNT, TARGET, why="attach it")
 
 
 def cgroup(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:

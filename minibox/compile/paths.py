@@ -55,5 +55,10 @@ def _mask(path: bytes) -> Iterator[Op]:
     if path not in MASKED_DIRECTORIES:
         yield sc.mount(NULL, path, None, sc.MS_BIND, ok=ok, why=why)
     if path not in MASKED_FILES:
-        options = b"size=4k,mode=0555"
-        yield sc.mount(b"tmpfs", path, b"tmpfs", sc.MS_RDONLY | SAFE, options, ok=ok, why=why)
+        yield empty(path, ok, why)
+
+
+def empty(path: bytes, ok: tuple[int, ...], why: str) -> Op:
+    """Nothing is to be seen in this directory."""
+    options = b"size=4k,mode=0555"
+    return sc.mount(b"tmpfs", path, b"tmpfs", sc.MS_RDONLY | SAFE, options, ok=ok, why=why)
