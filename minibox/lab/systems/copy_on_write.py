@@ -51,9 +51,10 @@ def copy_on_write(run: Run) -> None:
 
     The parent has written to eight pages when it makes the child, which reads all of them, and then
     writes to one after the other. fork copies the page tables, and takes the right to write out of
-    both copies. Reading is no fault. The first write to a page is one: the kernel copies that page
-    (do_wp_page), and from then on each of the two has one of its own, Private_Dirty in its smaps,
-    where both had the same, Shared_Dirty.
+    both copies. Reading is no fault, unless the processor leaves it to the kernel to note that a
+    page is in use (ARMv8.0 does): to the child all are new, and the verdict is "differs". The first
+    write to a page is one: the kernel copies that page (do_wp_page), and from then on each of the
+    two has one of its own, Private_Dirty in its smaps, where both had the same, Shared_Dirty.
 
     With CLONE_VM there is one set of page tables. Nothing is shared between two, nothing is copied,
     and nothing faults.
