@@ -209,8 +209,9 @@ def test_no_fd_above_the_streams(terminal, shared_box):
 
 @pytest.mark.parametrize("name", ["plain", "host-ids", "init"])
 def test_control_c_ends_the_command(restored, shared_box, name):
-    restored.exec(name, "sh", "-c", "echo ready; exec sleep 1000")
-    restored.expect(b"ready")
+    # No shell before it: that one catches SIGINT until it execs, and then forgets it.
+    restored.exec(name, "tail", "-f", "/etc/passwd")
+    restored.expect(b"root:")
     restored.type(b"\x03")
     assert restored.wait() == 130
     assert shared_box.status(name) == "running"
@@ -290,8 +291,8 @@ def test_it_is_put_back_after_a_failure(restored, command, code):
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
 def test_it_is_put_back_after_a_signal(restored, name):
-    restored.exec("plain", "sh", "-c", "echo ready; exec sleep 1000")
-    restored.expect(b"ready")
+    restored.exec("plain", "tail", "-f", "/etc/passwd")  # a shell catches SIGINT until it execs
+    restored.expect(b"root:")
     number = signal.Signals[f"SIG{name}"]
     restored.client.send_signal(number)
     assert restored.wait() == 128 + number

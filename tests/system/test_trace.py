@@ -475,12 +475,15 @@ def test_control_c_is_the_commands(tmp_path):
         os.setsid()
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
-    words = ["trace", "-o", tmp_path / "trace", "--", "sh", "-c", "echo ready; exec sleep 1000"]
+    # No shell before it: that one catches SIGINT until it execs, and then forgets it.
+    words = ["trace", "-o", tmp_path / "trace", "--", "tail", "-f", tmp_path / "text"]
+    (tmp_path / "text").write_text("ready")
     streams = {"stdin": slave, "stdout": slave, "stderr": slave}
     process = subprocess.Popen([COMMAND, *words], preexec_fn=take_terminal, **streams)  # noqa: PLW1509
     os.close(slave)
     data = b""
     while b"ready" not in data:
+        assert select.select([master], [], [], 20)[0], data
         data += os.read(master, 100)
     os.write(master, b"\3")
     try:
