@@ -81,13 +81,16 @@ def _watched(words: list[str], log: Path) -> int:
     return process.returncode
 
 
+WRONG = "an experiment went wrong"
+
+
 def _lab(guest: Guest, out: Path) -> bool:
+    """Whether all experiments could be made. What differs from the manual is a finding."""
+    lab = f"sudo minibox lab run --all --report /run/lab.html || echo {WRONG}"
     with step("lab"):
-        try:
-            guest.ask("sudo minibox lab run --all --report /run/lab.html", 300)
-        except Failed as error:
-            say(f"lab: {error}")
-            return False
-        finally:
-            guest.fetch("/run/lab.html", out / "lab.html")
-    return True
+        lines = guest.ask(lab, 300).splitlines()
+        guest.fetch("/run/lab.html", out / "lab.html")
+    for line in lines:
+        if not line.startswith("holds"):
+            say(f"lab: {line}")
+    return WRONG not in lines
