@@ -13,6 +13,18 @@ TOP = "/sys/fs/cgroup"
 IS_V2 = os.path.exists(f"{TOP}/cgroup.controllers")
 
 
+def _mount_v2():
+    """The words that mount v2 as it is mounted already: the options of one mount are those of all
+    of them, the host's too, which is not a test's to change."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    options = next((row[3] for row in rows if row[2] == "cgroup2"), "rw")
+    return f"mount -t cgroup2 -o {options} none"
+
+
+MOUNT_V2 = _mount_v2()
+V2_ALONE = f"umount -R -l {TOP}; {MOUNT_V2} {TOP}"
+
+
 def memberships(pid):
     """controllers ("" is v2) -> path, of /proc/PID/cgroup."""
     rows = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]

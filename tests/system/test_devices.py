@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import COMMAND
+from tests.system import cgroups
 
 # name -> type, major, minor
 NODES = {"mem": "c 1 1", "kmsg": "c 1 11", "loop": "b 7 0", "null": "c 1 3", "zero": "c 1 5"}
@@ -20,7 +20,6 @@ MAKE = "\n".join(
 )
 SCRIPT = f"cd /t\n{MAKE}\ntrue"
 OPTIONS = ("--userns", "host", "--cap-add", "MKNOD", "--tmpfs", "/t:dev")
-UNIFIED = "umount -R -l /sys/fs/cgroup; mount -t cgroup2 -o {options} none /sys/fs/cgroup"
 
 
 @pytest.fixture
@@ -61,14 +60,8 @@ def _elsewhere(script, *words):
     return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
-def _unified():
-    """As it is mounted already: its options are those of all its mounts."""
-    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return UNIFIED.format(options=next((row[3] for row in rows if row[2] == "cgroup2"), "rw"))
-
-
 def test_on_cgroup_v2_a_program_does_it(tree_t):
-    done = _elsewhere(_unified(), COMMAND, "run", *OPTIONS, tree_t, "/bin/sh", "-c", SCRIPT)
+    done = _elsewhere(cgroups.V2_ALONE, COMMAND, "run", *OPTIONS, tree_t, "/bin/sh", "-c", SCRIPT)
     assert (done.returncode, done.stdout.split()) == (0, ["null", "zero"]), done
 
 

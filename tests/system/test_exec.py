@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import replaces_directories
+
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 BYTES = bytes(range(256)) * 4096
@@ -70,7 +72,9 @@ def test_it_has_what_pid_1_has(inside, shared_box, name):
     script = f"{links}; stat -c %d:%i /; wc -l < /proc/self/mountinfo; cat /proc/self/status"
     lines = inside(name, script).splitlines()
     pid = shared_box.state(name.replace(" ", "-"))["Pid"]
-    theirs = [os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS]
+    # Before Linux 6.3 who execs stays in the clocks that it had, and what it starts gets the new.
+    files = [f"{kind}_for_children" if kind == "time" else kind for kind in KINDS]
+    theirs = [os.readlink(f"/proc/{pid}/ns/{file}") for file in files]
     assert lines[: len(KINDS)] == theirs
     root = os.stat(f"/proc/{pid}/root/")
     mounts = Path(f"/proc/{pid}/mountinfo").read_text().count("\n")
@@ -186,7 +190,13 @@ def test_users_are_the_containers_own(box):
 
 
 @pytest.mark.parametrize(
-    "script", ["mkfifo passwd", "mkdir passwd", "ln -s passwd passwd", "ln -s /dev/zero passwd"]
+    "script",
+    [
+        "mkfifo passwd",
+        pytest.param("mkdir passwd", marks=replaces_directories),
+        "ln -s passwd passwd",
+        "ln -s /dev/zero passwd",
+    ],
 )
 def test_a_user_file_that_is_a_trap(box, script):
     box.run("--overlay")

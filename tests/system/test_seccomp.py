@@ -71,6 +71,9 @@ int main(int argc, char **argv) {
             printf("signal %d\n", WTERMSIG(status));
         }
     }
+    while (wait(NULL) > 0) {
+        // What a call has made, and pid 1 has inherited, says its answer before all ends.
+    }
     return 0;
 }
 """

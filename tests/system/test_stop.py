@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 CATCH = "trap 'echo caught; exit 7' {}; echo ready; while :; do sleep 1000 & wait; done"
 IGNORE = "trap '' {}; echo ready; while :; do sleep 1000; done"
 # More than a stop takes, less than the ten seconds after which it kills.
@@ -269,8 +271,9 @@ def test_a_container_whose_monitor_is_killed_dies_with_it(box, until):
 
 @pytest.mark.parametrize("options", [(), ("--init",)], ids=["first", "with an init"])
 def test_who_lives_longer_than_the_timeout_is_killed_and_it_is_said(box, options):
+    timeout = f"{300 * PATIENCE:.0f}ms"  # enough for a start and a kill
     done = box(
-        "run", "--name", "c", "--timeout", "300ms", *options, box.rootfs, "/bin/sleep", "1000"
+        "run", "--name", "c", "--timeout", timeout, *options, box.rootfs, "/bin/sleep", "1000"
     )
     said = b"minibox: the container has ended: its time was up (--timeout)\n"
     assert (done.returncode, done.stdout, done.stderr) == (137, b"", said)

@@ -122,11 +122,23 @@ def test_root_inside_cannot_lift_read_only(source, cli, rootfs, script):
     assert (source / "greeting").read_text() == "hello\n"
 
 
-def test_read_only_holds_for_the_mounts_below(source, rootfs, helper):
+@pytest.fixture
+def below(source, tmp_path, helper):
+    """`below(options)`: a host that has mounted another directory in the volume's. No tmpfs, which
+    has no id maps before Linux 6.3."""
     (source / "below").mkdir()
-    namespace = helper(
-        "-m", script=f"mount -t tmpfs below '{source}/below'; touch '{source}/below/file'"
-    )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").touch()
+
+    def make(options="rw"):
+        mount = f"mount --bind '{tmp_path}/other' below; mount -o remount,bind,{options} below"
+        return helper("-m", script=f"cd '{source}'; {mount}")
+
+    return make
+
+
+def test_read_only_holds_for_the_mounts_below(source, rootfs, below):
+    namespace = below()
     script = (
         "ls /mnt/below; touch /mnt/below/new || mount -o remount,rw,bind /mnt/below || echo safe"
     )
@@ -135,19 +147,16 @@ def test_read_only_holds_for_the_mounts_below(source, rootfs, helper):
     assert namespace.run("ls", f"{source}/below").stdout == b"file\n"
 
 
-def test_a_writable_volume_brings_the_mounts_below(source, rootfs, helper):
-    (source / "below").mkdir()
-    namespace = helper("-m", script=f"mount -t tmpfs below '{source}/below'")
+def test_a_writable_volume_brings_the_mounts_below(source, rootfs, below):
+    namespace = below()
     done = namespace.minibox("-v", f"{source}:/mnt", rootfs, "/bin/touch", "/mnt/below/new")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert namespace.run("ls", f"{source}/below").stdout == b"new\n"
+    assert namespace.run("ls", f"{source}/below").stdout == b"file\nnew\n"
     assert listing(source) == [("below", ""), ("greeting", "")]
 
 
-def test_a_mount_below_keeps_its_own_flags(source, rootfs, helper):
-    (source / "below").mkdir()
-    namespace = helper("-m", script=f"mount -t tmpfs -o ro,noexec below '{source}/below'")
-    done = namespace.minibox(
+def test_a_mount_below_keeps_its_own_flags(source, rootfs, below):
+    done = below("ro,noexec").minibox(
         "-v", f"{source}:/mnt:rw,exec", rootfs, "/bin/grep", " /mnt/below ", "/proc/self/mountinfo"
     )
     assert {"ro", "noexec", "nosuid", "nodev"} <= set(done.stdout.decode().split()[5].split(","))
