@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,17 @@ VM_ONLY = pytest.StashKey[dict]()
 
 def pytest_configure(config):
     config.stash[VM_ONLY] = {}
+    _have_all_signals()
+
+
+def _have_all_signals():
+    """Who began this run may have signals blocked or ignored (a CI, nohup, a shell's background),
+    and all that a test starts would have them so."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -163,6 +175,7 @@ def _host_state() -> dict[str, object]:
         "fds": set(os.listdir("/proc/self/fd")),
         "temporary files": _temporary(),
         "host name": os.uname().nodename,
+        "blocked signals": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
         "names in the shared tree": set(os.listdir(REPOSITORY / "rootfs")),
     }
