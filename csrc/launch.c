@@ -155,6 +155,12 @@ uint64_t mb_signal_mask(uint64_t mask) {
     return before;
 }
 
+uint64_t mb_signals_blocked(void) {
+    uint64_t mask = 0;
+    sys6(SYS_RT_SIGPROCMASK, 0, 0, sys_address(&mask), sizeof mask, 0, 0);
+    return mask;
+}
+
 int mb_launch(struct mb_plan *plan, struct mb_clone *how) {
     how->pidfd = -1;
     mb_relocate(plan);

@@ -139,7 +139,8 @@ int mb_left(struct mb_plan *plan, int timeout_ms);
 // The same for a child that is known to be dead and has no way to tell.
 void mb_forget(struct mb_plan *plan);
 
-// Set the calling thread's signal mask; the one before.
+// The calling thread's signal mask; set it, and have the one before.
+uint64_t mb_signals_blocked(void);
 uint64_t mb_signal_mask(uint64_t mask);
 
 // Any system call: a value or -errno.

@@ -186,19 +186,18 @@ class _Confined:
         read, write = os.pipe2(os.O_CLOEXEC)
         self._report, report = os.pipe2(os.O_CLOEXEC)
         self.pipe, theirs = (read, write) if speaks else (write, read)
-        parent, mask = os.getpid(), core.hold_signals()
+        self._pid, parent = 0, os.getpid()
         try:
-            self._pid = _fork()
-            if self._pid == 0:
-                _live(place, work, theirs, report, parent, mask)
-        except OSError:
-            self._pid = 0
-            self._close()
+            with core.SignalsHeld() as held:
+                self._pid = _fork()
+                if self._pid == 0:
+                    _live(place, work, theirs, report, parent, held)
+        except BaseException:
+            self.__exit__()
             raise
         finally:
             os.close(theirs)
             os.close(report)
-            core.release_signals(mask)
 
     def __enter__(self) -> Self:
         return self
@@ -257,7 +256,12 @@ def _fork() -> int:
 
 
 def _live(
-    place: Place, work: Callable[[int, Warn], None], pipe: int, report: int, parent: int, mask: int
+    place: Place,
+    work: Callable[[int, Warn], None],
+    pipe: int,
+    report: int,
+    parent: int,
+    held: core.SignalsHeld,
 ) -> NoReturn:
     """Everything the child does. It ends here: no exception leaves it, no stream is flushed."""
     lines: list[str] = []
@@ -265,7 +269,7 @@ def _live(
     where = "the container cannot be entered: "
     try:
         try:
-            core.release_signals(mask)
+            held.release()
             gc.freeze()  # objects of the parent's must not be finalised a second time
             pipe, report = _move(pipe), _move(report)
             _enter(place, {pipe, report}, parent)

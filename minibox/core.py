@@ -296,15 +296,30 @@ def _make_stage() -> int:
     return fd
 
 
-def hold_signals() -> int:
-    """Block all signals of this thread, and give the mask that release_signals takes."""
-    mask: int = lib.mb_signal_mask(ALL_SIGNALS)
-    return mask
+class SignalsHeld:
+    """`with SignalsHeld():` no signal comes to this thread: an interrupt (^C) waits. One that came
+    just before may still be raised by Python when all are blocked, so what was blocked is asked
+    first, and restored from there, too."""
 
+    __slots__ = ("_before",)
 
-def release_signals(mask: int) -> None:
-    """Let them come again."""
-    lib.mb_signal_mask(mask)
+    def __init__(self) -> None:
+        self._before: int = lib.mb_signals_blocked()
+
+    def __enter__(self) -> SignalsHeld:
+        try:
+            lib.mb_signal_mask(ALL_SIGNALS)
+        except BaseException:
+            self.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let them come again, as in a child that is forked off meanwhile."""
+        lib.mb_signal_mask(self._before)
 
 
 def pidfd_open(pid: int) -> int:

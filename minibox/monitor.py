@@ -91,25 +91,24 @@ class Start:
         inputs = dict(self._given)
         opened: list[int] = []
         image = self.plan.encode(trace=trace)
-        mask = core.hold_signals()  # ^C waits until it is known what there is to be undone
-        try:
-            self._open(inputs, opened)
-            if slots.USERNS in image.slots and self.plan.uid_map:
-                userns = idmap.make_userns(self.plan.uid_map, self.plan.gid_map)
-                inputs[slots.USERNS] = userns
-                opened.append(userns)
-            inputs = supervisor.inputs(self.plan, image, inputs)
-            self._child = core.launch(image, self.plan.flags, inputs, staged=True)
-        except core.LaunchError as error:
-            from minibox import explain
+        with core.SignalsHeld():  # until it is known what there is to be undone
+            try:
+                self._open(inputs, opened)
+                if slots.USERNS in image.slots and self.plan.uid_map:
+                    userns = idmap.make_userns(self.plan.uid_map, self.plan.gid_map)
+                    inputs[slots.USERNS] = userns
+                    opened.append(userns)
+                inputs = supervisor.inputs(self.plan, image, inputs)
+                self._child = core.launch(image, self.plan.flags, inputs, staged=True)
+            except core.LaunchError as error:
+                from minibox import explain
 
-            raise explain.launch_failure(self.plan, self.spec, error) from None
-        except OSError as error:
-            raise _said(error, "prepare the launch") from None
-        finally:
-            for fd in opened:
-                os.close(fd)
-            core.release_signals(mask)
+                raise explain.launch_failure(self.plan, self.spec, error) from None
+            except OSError as error:
+                raise _said(error, "prepare the launch") from None
+            finally:
+                for fd in opened:
+                    os.close(fd)
         # The child that we have made only makes the monitor, and ends.
         core.await_end(self._child.pidfd)
         self.raise_failure()

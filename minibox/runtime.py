@@ -203,42 +203,43 @@ class Container:
 
     def _launch(self) -> supervisor.Process:
         """Set it going. An interrupt (^C) waits until it is known what there is to be ended."""
-        mask = core.hold_signals()
-        inputs: dict[str, int] = {}
-        blanks = core.NOTHING
-        try:
-            if self._is_wired:
-                blanks = self._take_networks()
-            shared: dict[str, int] = {}
-            if self.spec.is_leased:
-                self._take_ids(shared)
-            spec, plan, image = self._prepared
-            wiring = self._wiring
-            if spec.cgroup:
-                from minibox.resources import making
-
-                self._group = making.plain(spec.cgroup)
-            group = self._group
-            self._open_streams(inputs)
-            self._began = time.monotonic()
-            self._process = from_lasting_thread(
-                lambda: supervisor.start(
-                    spec,
-                    plan,
-                    this_host(),
-                    image,
-                    {**inputs, **shared},
-                    wiring.prepare if wiring else None,
-                    wiring.plug_in if wiring else None,
-                    blanks,
-                    group,
-                )
-            )
-        finally:
-            for fd in inputs.values():
-                os.close(fd)
-            core.release_signals(mask)
+        with core.SignalsHeld():
+            inputs: dict[str, int] = {}
+            try:
+                self._process = self._begin(inputs)
+            finally:
+                for fd in inputs.values():
+                    os.close(fd)
         return self._process
+
+    def _begin(self, inputs: dict[str, int]) -> supervisor.Process:
+        """inputs: gets the fds that are the child's alone, also when this fails."""
+        blanks = self._take_networks() if self._is_wired else core.NOTHING
+        shared: dict[str, int] = {}
+        if self.spec.is_leased:
+            self._take_ids(shared)
+        spec, plan, image = self._prepared
+        wiring = self._wiring
+        if spec.cgroup:
+            from minibox.resources import making
+
+            self._group = making.plain(spec.cgroup)
+        group = self._group
+        self._open_streams(inputs)
+        self._began = time.monotonic()
+        return from_lasting_thread(
+            lambda: supervisor.start(
+                spec,
+                plan,
+                this_host(),
+                image,
+                {**inputs, **shared},
+                wiring.prepare if wiring else None,
+                wiring.plug_in if wiring else None,
+                blanks,
+                group,
+            )
+        )
 
     def _take_ids(self, shared: dict[str, int]) -> None:
         """A range of ids that no other container has, and its user namespace."""
@@ -306,8 +307,7 @@ class Container:
 
     def close(self) -> None:
         """End the container if it runs, and close everything. An interrupt waits for that."""
-        mask = core.hold_signals()
-        try:
+        with core.SignalsHeld():
             for stream in (self.stdin, self.stdout, self.stderr):
                 if stream is not None:
                     stream.close()
@@ -323,8 +323,6 @@ class Container:
             if self._range is not None:
                 taken, self._range = self._range, None
                 ranges.pool().give_back(taken)
-        finally:
-            core.release_signals(mask)
 
     def __del__(self) -> None:
         held = (self._process, self._wiring, self._range, self._group)

@@ -66,9 +66,10 @@ def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
     if os.readlink("/proc/self") != str(os.getpid()):
         raise Unsupported(FOREIGN)
     tracer = Tracer(PASSED_ON)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     handler = signal.getsignal(signal.SIGCHLD)
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
         with _Child(what, mask) as child:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would never be sent
             follower = Follower(tracer, tell)
@@ -80,8 +81,12 @@ def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
         raise Unsupported(REASONS.get(error.errno or 0, f"ptrace: {error.strerror}")) from None
     finally:
         tracer.close()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGCHLD, handler)
+        try:
+            signal.pthread_sigmask(
+                signal.SIG_SETMASK, mask
+            )  # an interrupt may have waited for this
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
     return Outcome(status, follower.processes)
 
 
