@@ -10,6 +10,7 @@ ROOT/pasta/HOLDER      a link to the network namespace
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 
@@ -31,6 +32,9 @@ TUN = "/dev/net/tun"
 PATIENCE = 10_000  # ms
 SIGKILL, SIGPIPE = 9, 13
 MOST_SAID = 4096
+# Where pasta finds the namespaces. As root it gives up the right to look at processes of other ids,
+# AppArmor's profile of Debian 12 lets it look at none, and new ones close all fds but these.
+OWNER, NETWORK = "/proc/self/fd/0", "/proc/self/fd/1"
 PROTOCOLS = {"tcp": "-t", "udp": "-u"}
 NO_LOG = "syslog"  # it complains of each line that it could not log, too
 
@@ -75,15 +79,15 @@ def plug(root: str, holder: str, pid: int, ports: Iterable[Port]) -> None:
     path = link(root, holder)
     opened: list[int] = []
     try:
-        owner, network = _seen(pid, "user", opened), _seen(pid, "net", opened)
+        owner, network = _open(pid, "user", opened), _open(pid, "net", opened)
         os.makedirs(f"{root}/pasta", 0o700, exist_ok=True)
         discard(path)
-        os.symlink(network, path)
+        os.symlink(NETWORK, path)
         words = ["--config-net", "--quiet", "--no-map-gw", "--ns-ifname", "eth0"]
         words += ["-T", "none", "-U", "none", *_published(ports)]
         words += ["--runas", "0:0"] if os.geteuid() == 0 else []
-        words += ["--userns", owner] if _is_own(owner) else ["--netns-only"]
-        _run([*words, "--netns", path], opened)
+        words += ["--userns", OWNER] if _is_own(owner) else ["--netns-only"]
+        _run([*words, "--netns", path], owner, network)
     except OSError as error:
         if isinstance(error, SetupError):
             raise
@@ -93,19 +97,20 @@ def plug(root: str, holder: str, pid: int, ports: Iterable[Port]) -> None:
             os.close(fd)
 
 
-def _seen(pid: int, kind: str, opened: list[int]) -> str:
-    """The path of a process's namespace. As root pasta gives up the right to look at processes of
-    other ids, and gets it open."""
-    path = f"/proc/{pid}/ns/{kind}"
-    if os.geteuid():
-        return path
-    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    return f"/proc/self/fd/{opened[-1]}"
+def _open(pid: int, kind: str, opened: list[int]) -> int:
+    """A namespace of a process, under a number that is none of the streams', which may be closed
+    here: they are what it becomes in pasta."""
+    fd = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+    finally:
+        os.close(fd)
+    return opened[-1]
 
 
-def _is_own(owner: str) -> bool:
+def _is_own(owner: int) -> bool:
     """Is the container's user namespace another one than ours?"""
-    return os.stat(owner).st_ino != os.stat("/proc/self/ns/user").st_ino
+    return os.fstat(owner).st_ino != os.stat("/proc/self/ns/user").st_ino
 
 
 def _published(ports: Iterable[Port]) -> list[str]:
@@ -122,19 +127,17 @@ def _host(port: Port) -> str:
     return f"{port.host}/" if port.host else ""
 
 
-def _run(words: list[str], passed: list[int]) -> None:
-    """pasta goes into the background when everything is there. passed: fds that it gets."""
+def _run(words: list[str], owner: int, network: int) -> None:
+    """pasta goes into the background when everything is there."""
     program = find()
     if program is None:
         raise StateError(obstacle())
     read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             (os.POSIX_SPAWN_DUP2, write, 2),
-            # Onto itself: that alone takes away close-on-exec (posix_spawn(3)).
-            *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in passed),
+            (os.POSIX_SPAWN_DUP2, owner, 0),
+            (os.POSIX_SPAWN_DUP2, network, 1),
         ]
         # This thread may have blocked all signals; and pasta minds that Python ignores SIGPIPE.
         argv = ["pasta", *words]
