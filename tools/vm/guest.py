@@ -10,10 +10,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from steps import Failed, output, run, step
+from steps import Failed, output, run, say, step
 
 TREE = Path(__file__).parents[2]
 NAME = "near"
+# Emulated, a minute is usual. QEMU 7.2 may go on running kernel code as it was before another
+# processor patched it, an int3, for ever: so it was seen in one machine of some dozens.
+FIRST_BOOT = 300
 
 
 class Guest:
@@ -45,8 +48,12 @@ class Guest:
             self._vagrant(
                 "box", "add", "--name", self._environment["VM_BOX"], self._box / "minibox.box"
             )
-        with step("vagrant up"):
-            self._vagrant("up", "--no-provision", NAME, limit=240 * self._slow)
+        try:
+            self._boot(FIRST_BOOT)
+        except Failed as error:
+            say(f"once more: {error}")
+            self.destroy()
+            self._boot(240 * self._slow)
         for again in ("", ", again"):
             with step("vagrant provision" + again):
                 self._vagrant("provision", NAME, limit=120 * self._slow)
@@ -55,6 +62,10 @@ class Guest:
             output(["vagrant", "ssh-config", NAME], 60 * self._slow, env=self._environment)
         )
         self._ssh = ["ssh", "-q", "-F", str(config), "-o", "ConnectTimeout=30", NAME]
+
+    def _boot(self, limit: float) -> None:
+        with step("vagrant up"):
+            self._vagrant("up", "--no-provision", NAME, limit=limit)
 
     def words(self, script: str) -> list[str]:
         """A command here that runs a shell script there, as user vagrant in /vagrant."""
