@@ -167,17 +167,18 @@ def proc(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
 
 def sysfs(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:
     yield from _target(mount.target, links=False)
-    if spec.makes("user") and not spec.makes("net"):
+    is_hosts = spec.makes("user") and not spec.makes("net")
+    if is_hosts:
         yield from _hosts(b"/sys", SAFE | sc.MOUNT_ATTR_RDONLY)
-        yield sc.move_mount(MOUNT, TARGET, why="attach it")
+    else:
+        yield from _new(b"sysfs", SAFE | sc.MOUNT_ATTR_RDONLY)
+    yield sc.move_mount(MOUNT, TARGET, why="attach it")
+    if is_hosts:
         # What the host has mounted there came with it, and cannot be left behind: it is locked
         # (mount_namespaces(7)).
         yield sc.fchdir(MOUNT, why="the names below are in it")
         for path in UPON_SYSFS:
             yield empty(path, (ENOENT,), "a file system of the host's, not to be seen")
-    else:
-        yield from _new(b"sysfs", SAFE | sc.MOUNT_ATTR_RDONLY)
-        yield sc.move_mount(MOUNT, TARGET, why="attach it")
 
 
 def cgroup(spec: s.Spec, host: Host, mount: s.Mount, _: Slot) -> Iterator[Op]:

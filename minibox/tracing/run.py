@@ -82,9 +82,8 @@ def follow(what: Sequence[str] | Begin, tell: Tell) -> Outcome:
     finally:
         tracer.close()
         try:
-            signal.pthread_sigmask(
-                signal.SIG_SETMASK, mask
-            )  # an interrupt may have waited for this
+            # An interrupt may have waited for this.
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         finally:
             signal.signal(signal.SIGCHLD, handler)
     return Outcome(status, follower.processes)

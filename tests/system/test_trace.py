@@ -393,7 +393,7 @@ def test_a_stop_is_a_stop():
     def stops():
         read, write = os.pipe()
         child = os.fork()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's own deadline has a handler
         signal.alarm(20)
         if child == 0:
             os.setpgid(0, 0)  # SIGTSTP stops nobody of an orphaned process group
