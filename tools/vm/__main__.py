@@ -28,8 +28,11 @@ PATIENCE = 8  # so many times slower is a machine without KVM
 
 def main() -> int:
     """0 if all is well, 1 if a test fails, 2 if it does not come to the tests."""
-    host.enter()
     arch, *arguments = sys.argv[1:]
+    if arch not in box.ARCHITECTURES:
+        say(f"vm-test: {arch}: no box is made for it, only for {', '.join(box.ARCHITECTURES)}")
+        return 2
+    host.enter()
     box.CACHE.mkdir(parents=True, exist_ok=True)
     lock = (box.CACHE / "lock").open("w")
     try:
